@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a program as a self-contained C project. Same program, same bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tte.codegen.project import project_files, render
+from tte.codegen.view import ProgramView
+from tte.program import Program
+
+MANIFEST_SCHEMA = "tte-program/1"
+
+
+def render_project(program: Program) -> dict[str, str]:
+    """All files of the project: relative path -> text."""
+    view = ProgramView(program)
+    values = view.values()
+    kernels = sorted({f"{op.symbol}.c" for op in view.ops})
+    files = project_files(
+        program.board,
+        program.sram_limit_bytes,
+        program.flash_limit_bytes,
+        program.board.stack_reserve_bytes,
+        kernels,
+    )
+    for name in ("model.h", "model.c", "data.h", "data.c"):
+        files[f"src/{name}"] = render(f"{name}.j2", values)
+    files["program.json"] = json.dumps(manifest(program, view), indent=1) + "\n"
+    return dict(sorted(files.items()))
+
+
+def emit_project(program: Program, out_dir: Path) -> None:
+    """Writes all files below `out_dir`, which exists."""
+    for path, text in render_project(program).items():
+        target = out_dir / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+
+
+def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
+    """program.json: what the tools need to know of the project."""
+    graph, memory, spec = program.graph, program.memory, program.input
+    logits = graph[graph.outputs[0]]
+    assert logits.quant is not None
+    classes = logits.type.shape[1]
+    backward = {op.index for op in view.backward}
+    names = program.class_names
+    return {
+        "schema": MANIFEST_SCHEMA,
+        "model": {"name": program.name, "sha256": program.model_sha256},
+        "board": program.board.name,
+        "cpu": program.board.core,
+        "compiler": None,
+        "input": {
+            "shape": list(spec.shape),
+            "scale": spec.scale,
+            "zero_point": spec.zero_point,
+            "mean": list(spec.mean),
+            "std": list(spec.std),
+        },
+        "classes": classes,
+        "class_names": [names[i] if i < len(names) else str(i) for i in range(classes)],
+        "logit_scales": logits.quant.scales(classes).tolist(),
+        "learning_rate": program.learning_rate,
+        "seed": program.seed,
+        "update": {
+            "spec": Path(program.plan.spec).name,
+            "layers": [
+                {
+                    "layer": update.layer,
+                    "bias": update.bias,
+                    "channels": None if update.channels is None else len(update.channels),
+                }
+                for update in program.plan.updates
+            ],
+        },
+        "state": [{"name": entry.name, "bytes": entry.bytes} for entry in view.state],
+        "ops": [
+            {
+                "op": op.name,
+                "kernel": op.symbol,
+                "macs": op.macs,
+                "phase": "backward" if op.index in backward else "forward",
+            }
+            for op in view.ops
+        ],
+        "saturations": view.saturations,
+        "memory": {
+            "arena_bytes": memory.arena_bytes,
+            "arena_lower_bound_bytes": memory.lower_bound_bytes,
+            "trainable_bytes": program.trainable_bytes,
+            "sram_limit_bytes": program.sram_limit_bytes,
+            "flash_limit_bytes": program.flash_limit_bytes,
+            "stack_reserve_bytes": program.board.stack_reserve_bytes,
+            "peak": [{"tensor": name, "bytes": size} for name, size in memory.peak],
+        },
+    }

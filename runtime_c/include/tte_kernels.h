@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The kernels. One symbol, one file, one IR kind: tte_<kind>. A faster version of a kernel is
+ * the same symbol in another folder (src/armv7em/) with the same bits. Kernels check nothing:
+ * whatever they could reject was rejected at compile time.
+ *
+ * Forward:  acc = bias + sum w (x - input_zero_point);   padding contributes 0
+ *           v   = requantize(acc, multipliers[channel]) + output_zero_point
+ *           y   = clamp(v, act_min, act_max);            mask bit = (act_min <= v <= act_max)
+ * Gradient: grad_output = dL/d(acc) of the layer above, int8, zero point 0.
+ *           grad_input  = requantize_grad(sum, multipliers[c], addend, addend_multipliers[c]),
+ *           then 0 where the mask bit is 0. The multipliers fold in what leads to dL/d(acc) of
+ *           the producer.
+ * `mask`, `addend` and `addend_multipliers` may be NULL: no mask is written or applied, nothing
+ * is added. `grad_input` may be `addend` (same element, in place). `saturations` is counted up;
+ * an element that the mask clears is none. No other buffers may overlap unless it says so.
+ */
+#ifndef TTE_KERNELS_H
+#define TTE_KERNELS_H
+
+#include "tte_types.h"
+
+/* ---- forward -------------------------------------------------------------------------- */
+
+/* Output rows row_begin .. row_end-1 of y[out_h][out_w][out_c] from x[in_h][in_w][in_c];
+ * weight[out_c][kernel_h][kernel_w][in_c / groups], bias[out_c], multipliers[out_c]. y and mask
+ * are the whole map. With a mask, row_begin * out_w * out_c is a multiple of 8; its bytes of the
+ * rows are written whole, with zero bits after the last element. row_begin < row_end. */
+void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int8_t *weight,
+                     const int32_t *bias, const int32_t *multipliers, uint16_t row_begin,
+                     uint16_t row_end, int8_t *y, uint8_t *mask);
+
+/* Each channel by itself (in_c = out_c = groups): weight[channel][kernel_h][kernel_w].
+ * y may be x when the range is all rows: a channel is copied out before it is written.
+ * scratch: int16_t[((row_end - row_begin - 1) * stride_h + (kernel_h - 1) * dilation_h + 1)
+ *                  * ((out_w - 1) * stride_w + (kernel_w - 1) * dilation_w + 1)]. */
+void tte_depthwise_conv2d_int8(const tte_conv2d_params *params, const int8_t *x,
+                               const int8_t *weight, const int32_t *bias,
+                               const int32_t *multipliers, uint16_t row_begin, uint16_t row_end,
+                               int8_t *y, uint8_t *mask, int16_t *scratch);
+
+/* The head: raw accumulators, y[out_c] = bias + sum weight[out_c][in_c] (x - zero point). */
+void tte_linear_int32(const tte_linear_params *params, const int8_t *x, const int8_t *weight,
+                      const int32_t *bias, int32_t *y);
+
+/* y = ((a - za) * a_multiplier + (b - zb) * b_multiplier + 2^(shift-1)) >> shift, + zero point,
+ * clamped; the mask as above. y may be a or b. */
+void tte_add_int8(const tte_add_params *params, const int8_t *a, const int8_t *b, int8_t *y,
+                  uint8_t *mask);
+
+/* y = clamp(x, act_min, act_max), same quantisation. y may be x. */
+void tte_clip_int8(const tte_clip_params *params, const int8_t *x, int8_t *y, uint8_t *mask);
+
+/* acc = sum over the window, clipped to the map, of (x - input_zero_point); the multiplier holds
+ * 1 / count. Every window covers at least one element. */
+void tte_avg_pool2d_int8(const tte_avg_pool2d_params *params, const int8_t *x,
+                         const int32_t *multipliers, int8_t *y);
+
+/* y = x - input_zero_point, for a network that does not end in a linear layer. */
+void tte_widen_int32(const tte_widen_params *params, const int8_t *x, int32_t *y);
+
+/* y[outer][j][inner] = x[outer][index[j]][inner], j < count: what a narrowed update saves. */
+void tte_gather_channels_int8(const tte_channels_params *params, const int8_t *x,
+                              const uint16_t *index, int8_t *y);
+
+/* y = base, then y[outer][index[j]][inner] = values[outer][j][inner]: a weight tensor of which
+ * only some channels are trained. */
+void tte_scatter_channels_int8(const tte_channels_params *params, const int8_t *base,
+                               const int8_t *values, const uint16_t *index, int8_t *y);
+
+/* ---- loss ----------------------------------------------------------------------------- */
+
+/* Softmax cross-entropy, in integers (docs/numerics.md, section 4).
+ * logits[classes] accumulators, *label in 0..classes-1, logit_multipliers[classes]: to Q16 logits.
+ * grad_ratios[classes]: Q15, this class's logit scale over the largest one (32768 where all are
+ * equal). With w = max |softmax - onehot|: grad[classes] = dL/d(acc), int8, its scale is
+ * w / 127 * (largest logit scale); *step = *learning_rate * w. The 1 / 127 and the logit scale
+ * are folded into the rates of the updates at compile time. *loss: Q16. */
+void tte_softmax_cross_entropy_int8(const tte_softmax_cross_entropy_params *params,
+                                    const int32_t *logits, const int32_t *label,
+                                    const tte_factor *learning_rate,
+                                    const int32_t *logit_multipliers, const int32_t *grad_ratios,
+                                    int8_t *grad, int32_t *loss, tte_factor *step);
+
+/* ---- gradients ------------------------------------------------------------------------ */
+
+/* multipliers[in_c]; scratch: int32_t[in_c]. */
+void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
+                                const int8_t *grad_output, const int8_t *weight,
+                                const int32_t *multipliers, const int8_t *addend,
+                                const int32_t *addend_multipliers, const uint8_t *mask,
+                                int8_t *grad_input, uint32_t *saturations, int32_t *scratch);
+
+/* grad_input may be grad_output (both start at the same byte): a channel's sums are complete
+ * before it is written. scratch: int32_t[in_h * in_w], one channel's sums. */
+void tte_depthwise_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
+                                          const int8_t *grad_output, const int8_t *weight,
+                                          const int32_t *multipliers, const int8_t *addend,
+                                          const int32_t *addend_multipliers, const uint8_t *mask,
+                                          int8_t *grad_input, uint32_t *saturations,
+                                          int32_t *scratch);
+
+/* acc = sum over the windows that cover the element of grad_output * count weight. */
+void tte_avg_pool2d_grad_input_int8(const tte_avg_pool2d_grad_input_params *params,
+                                    const int8_t *grad_output, const int32_t *count_weights,
+                                    const int32_t *multipliers, const int8_t *addend,
+                                    const int32_t *addend_multipliers, const uint8_t *mask,
+                                    int8_t *grad_input, uint32_t *saturations);
+
+/* grad_input[positions][channels] = requantize_grad(a, multipliers, addend, ...): scales, adds
+ * and masks gradients. grad_input may be a. */
+void tte_grad_add_int8(const tte_grad_add_params *params, const int8_t *a,
+                       const int32_t *multipliers, const int8_t *addend,
+                       const int32_t *addend_multipliers, const uint8_t *mask, int8_t *grad_input,
+                       uint32_t *saturations);
+
+/* The updates: *step from the loss, rates[] from the compiler. A step of 0 changes nothing; a rate
+ * of 0 marks a channel that is never trained.
+ *
+ * The fused gradient and update: for each output channel, sum = grad of its weight row in int32,
+ * then 256 * weight + residual -= round(sum * step * rates[o]), saturated to
+ * [-127 * 256, 127 * 256 + 127], split again into weight (nearest) and residual (-128..127).
+ * weight, residual [out_c][kernel_h][kernel_w][in_c / groups]; rates[out_c];
+ * scratch: int32_t[kernel_h * kernel_w * in_c / groups]. */
+void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, const int8_t *x,
+                                 const int8_t *grad_output, const tte_factor *step,
+                                 const tte_factor *rates, int8_t *weight, int8_t *residual,
+                                 int32_t *scratch);
+
+/* weight, residual [channel][kernel_h][kernel_w]; rates[channel]. */
+void tte_depthwise_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params,
+                                           const int8_t *x, const int8_t *grad_output,
+                                           const tte_factor *step, const tte_factor *rates,
+                                           int8_t *weight, int8_t *residual);
+
+/* sum = sum over positions of grad_output; 256 * bias + residual -= round(sum * step * rate),
+ * bias saturated to +-2^30. */
+void tte_grad_bias_int32(const tte_grad_bias_params *params, const int8_t *grad_output,
+                         const tte_factor *step, const tte_factor *rates, int32_t *bias,
+                         int8_t *residual);
+
+#endif

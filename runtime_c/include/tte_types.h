@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Parameter structs of the kernels. Every struct is the twin, field for field, of a Python
+ * dataclass in tte/ops/params.py; a test compares the two. Layouts: activations NHWC with
+ * N = 1, convolution weights OHWI, depthwise weights [channel][kernel_h][kernel_w]. Masks are
+ * bits in element order, least significant bit first. Nothing here holds a pointer, so all of
+ * it stays in flash.
+ */
+#ifndef TTE_TYPES_H
+#define TTE_TYPES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A positive real number: mantissa * 2^-exponent, mantissa in [2^30, 2^31), or 0 for zero. */
+typedef struct {
+    int32_t mantissa;
+    int32_t exponent;
+} tte_factor;
+
+/* A window sliding over a map: convolution, depthwise convolution, pooling. */
+typedef struct {
+    uint16_t in_h, in_w, in_c;
+    uint16_t out_h, out_w, out_c;
+    uint16_t kernel_h, kernel_w;
+    uint16_t stride_h, stride_w;
+    uint16_t dilation_h, dilation_w;
+    uint16_t pad_top, pad_left;
+    uint16_t groups;
+} tte_window;
+
+/* From int32 accumulators to int8: see tte_requantize(). */
+typedef struct {
+    int8_t input_zero_point;
+    int8_t output_zero_point;
+    int8_t act_min, act_max; /* -128 <= act_min <= act_max <= 127 */
+    uint8_t pre_shift;       /* 0..31 */
+} tte_requant;
+
+typedef struct {
+    tte_window window;
+    tte_requant requant;
+} tte_conv2d_params;
+
+/* Gradients have zero point 0 and live in [-127, 127]: see tte_requantize_grad(). */
+typedef struct {
+    tte_window window;
+    uint8_t pre_shift; /* 0..31 */
+} tte_conv2d_grad_input_params;
+
+typedef struct {
+    tte_window window; /* in_c counts the trained input channels only */
+    int8_t input_zero_point;
+} tte_conv2d_grad_weight_params;
+
+typedef struct {
+    tte_window window;
+    tte_requant requant;
+    uint8_t count_include_pad; /* 1: multipliers[0]; 0: multipliers[elements under the window - 1] */
+} tte_avg_pool2d_params;
+
+typedef struct {
+    tte_window window;
+    uint8_t pre_shift;         /* 0..31 */
+    uint8_t count_include_pad; /* 1: weight 1; 0: count_weights[elements under the window - 1] */
+} tte_avg_pool2d_grad_input_params;
+
+typedef struct {
+    uint16_t in_c, out_c;
+    int8_t input_zero_point;
+} tte_linear_params;
+
+typedef struct {
+    uint32_t elems;
+    int32_t a_multiplier, b_multiplier; /* 0 <= multiplier < 2^21 */
+    uint8_t shift;                      /* 1..31 */
+    int8_t a_zero_point, b_zero_point;
+    int8_t output_zero_point;
+    int8_t act_min, act_max;
+} tte_add_params;
+
+typedef struct {
+    uint32_t elems;
+    int8_t act_min, act_max;
+} tte_clip_params;
+
+typedef struct {
+    uint32_t elems;
+    int8_t input_zero_point;
+} tte_widen_params;
+
+typedef struct {
+    uint32_t positions;
+    uint16_t channels;
+    uint8_t pre_shift; /* 0..31 */
+} tte_grad_add_params;
+
+typedef struct {
+    uint32_t positions;
+    uint16_t channels;
+} tte_grad_bias_params;
+
+/* A tensor seen as [outer][channels][inner], of which `count` channels are listed by an index. */
+typedef struct {
+    uint32_t outer;
+    uint16_t channels;
+    uint16_t inner;
+    uint16_t count;
+} tte_channels_params;
+
+typedef struct {
+    uint16_t classes;
+    uint8_t logit_shift; /* 1..62: logit in Q16 = round(accumulator * logit_multiplier / 2^shift) */
+} tte_softmax_cross_entropy_params;
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Where a sliding window meets the map. Along one axis, tap k of output o reads input
+ * o * stride - pad + k * dilation; padding contributes 0 everywhere, so taps outside are skipped.
+ */
+#ifndef TTE_WINDOW_H
+#define TTE_WINDOW_H
+
+#include "tte_types.h"
+
+/* begin .. end-1 */
+typedef struct {
+    int32_t begin, end;
+} tte_range;
+
+/* The k of 0 .. count-1 with 0 <= origin + k * step < size: the taps of one output that lie on
+ * the map (step = dilation), or the outputs that one tap serves (step = stride). */
+static inline tte_range tte_inside(int32_t origin, int32_t count, int32_t step, int32_t size)
+{
+    const int32_t begin = origin < 0 ? (step - 1 - origin) / step : 0;
+    const int32_t end = origin < size ? (size - origin + step - 1) / step : 0;
+    const int32_t last = end < count ? end : count;
+    const tte_range range = {begin, last < begin ? begin : last};
+    return range;
+}
+
+/* The output o with o * stride == position and o < count, or -1. */
+static inline int32_t tte_output_at(int32_t position, int32_t stride, int32_t count)
+{
+    return position >= 0 && position % stride == 0 && position / stride < count
+               ? position / stride
+               : -1;
+}
+
+#endif

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * y = W x + b; training adds learning_rate * 2^-8 * x to the row of the label. The first input
+ * selects a misbehaviour, for tests of what the emulators do about it.
+ */
+#include "model.h"
+
+#include <string.h>
+
+#ifndef SRAM_END
+#define SRAM_END 0x20040000u
+#endif
+#ifndef EXTRA_BYTES
+#define EXTRA_BYTES 64
+#endif
+
+enum { IDLE = 0xFFFF };
+enum {
+    READ_PAST_SRAM = 100,
+    WRITE_PAST_SRAM = 101,
+    RECURSE = 102,
+    HANG = 103,
+    WRITE_FLASH = 104,
+    JUMP_TO_SRAM = 105,
+    READ_LAST_WORD = 106,
+    DIVIDE_BY_ZERO = 107
+};
+
+volatile uint16_t tte_current_op = IDLE;
+tte_factor tte_learning_rate;
+int32_t tte_label, tte_loss;
+uint32_t tte_saturations[TTE_SATURATION_COUNT];
+
+static int8_t arena[EXTRA_BYTES < TTE_INPUT_BYTES ? TTE_INPUT_BYTES : EXTRA_BYTES];
+static int32_t logits[TTE_CLASSES];
+static int8_t weight[TTE_CLASSES][TTE_INPUT_BYTES] = {{1, 2, 3}, {-4, 5}, {7, 0, 0, -128}};
+static int32_t bias[TTE_CLASSES] = {10, -20, 30};
+
+const tte_state_entry tte_state[TTE_STATE_COUNT] = {
+    {weight, sizeof weight},
+    {bias, sizeof bias},
+};
+
+void misbehave(int what);
+int recurse(volatile int *depth);
+float scale(float x);
+void linear(void);
+void update(void);
+
+int8_t *tte_input(void)
+{
+    return arena;
+}
+
+const int32_t *tte_logits(void)
+{
+    return logits;
+}
+
+__attribute__((noinline)) int recurse(volatile int *depth)
+{
+    volatile int frame[32] = {*depth};
+    ++*depth;
+    if (*depth < 0) {
+        return 0;
+    }
+    return recurse(depth) + frame[0];
+}
+
+#ifdef __arm__
+__attribute__((noinline)) void misbehave(int what)
+{
+    static volatile uint32_t flash_address = 0x100, sram_end = SRAM_END;
+    volatile uint32_t *const end = (volatile uint32_t *)sram_end;
+    volatile int depth = 0;
+    switch (what) {
+    case READ_PAST_SRAM:
+        logits[0] = (int32_t)*end;
+        break;
+    case WRITE_PAST_SRAM:
+        *end = 1;
+        break;
+    case RECURSE:
+        logits[0] = recurse(&depth);
+        break;
+    case HANG:
+        while (*(volatile uint16_t *)&tte_current_op != IDLE) {
+        }
+        break;
+    case WRITE_FLASH:
+        *(volatile uint32_t *)flash_address = 1;
+        break;
+    case JUMP_TO_SRAM:
+        ((void (*)(void))((uintptr_t)arena + 1u))();
+        break;
+    case READ_LAST_WORD:
+        logits[0] = (int32_t)(end[-1] & 0);
+        break;
+    case DIVIDE_BY_ZERO: {
+        uint32_t quotient;
+        __asm__ volatile("udiv %0, %1, %2" : "=r"(quotient) : "r"(7u), "r"(0u));
+        logits[0] = (int32_t)quotient;
+        break;
+    }
+    default:
+        break;
+    }
+}
+#else
+__attribute__((noinline)) void misbehave(int what)
+{
+    if (what == WRITE_PAST_SRAM) {
+        static volatile uintptr_t nowhere = 8;
+        *(volatile uint32_t *)nowhere = 1;
+    }
+    while (what == HANG && tte_current_op != IDLE) {
+    }
+}
+#endif
+
+/* Some floating point, so that the tests notice an FPU that is off. */
+__attribute__((noinline)) float scale(float x)
+{
+    return x * 1.5f;
+}
+
+__attribute__((noinline)) void linear(void)
+{
+    for (int32_t o = 0; o < TTE_CLASSES; ++o) {
+        int32_t sum = bias[o];
+        for (int32_t i = 0; i < TTE_INPUT_BYTES; ++i) {
+            sum += weight[o][i] * arena[i];
+        }
+        logits[o] = sum;
+    }
+}
+
+__attribute__((noinline)) void update(void)
+{
+    int8_t saved[TTE_INPUT_BYTES];
+    memcpy(saved, arena, sizeof saved);
+    for (int32_t i = 0; i < TTE_INPUT_BYTES; ++i) {
+        const int64_t step = (int64_t)saved[i] * tte_learning_rate.mantissa;
+        const int32_t sum =
+            weight[tte_label][i] + (int32_t)(step >> (tte_learning_rate.exponent + 8));
+        tte_saturations[0] += sum > 127 || sum < -128;
+        weight[tte_label][i] = (int8_t)(sum > 127 ? 127 : sum < -128 ? -128 : sum);
+    }
+    bias[tte_label] += (int32_t)scale((float)(saved[0] * 2));
+}
+
+void tte_infer(void)
+{
+    tte_current_op = 0;
+    linear();
+    if (arena[0] >= READ_PAST_SRAM) {
+        tte_current_op = 1;
+        misbehave(arena[0]);
+    }
+    tte_current_op = IDLE;
+}
+
+void tte_train_step(void)
+{
+    tte_infer();
+    tte_loss = -(logits[tte_label] * 65536) / 4;
+    tte_current_op = 2;
+    update();
+    tte_current_op = IDLE;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A hand-written stand-in for a generated network: 8 inputs, 3 classes, one linear layer.
+ */
+#ifndef MODEL_H
+#define MODEL_H
+
+#include <stdint.h>
+
+#include "tte_types.h"
+
+#define TTE_INPUT_BYTES 8
+#define TTE_CLASSES 3
+#define TTE_STATE_COUNT 2
+#define TTE_SATURATION_COUNT 1
+
+extern volatile uint16_t tte_current_op;
+extern tte_factor tte_learning_rate;
+extern int32_t tte_label;
+extern int32_t tte_loss;
+
+typedef struct {
+    const void *data;
+    uint32_t bytes;
+} tte_state_entry;
+
+extern const tte_state_entry tte_state[TTE_STATE_COUNT];
+extern uint32_t tte_saturations[TTE_SATURATION_COUNT];
+
+int8_t *tte_input(void);
+const int32_t *tte_logits(void);
+void tte_infer(void);
+void tte_train_step(void);
+
+#endif

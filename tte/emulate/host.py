@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The firmware's C as a program of this machine, over its standard input and output."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from tte.emulate import faults
+from tte.emulate.worker import OutOfTime, Worker
+from tte.errors import FirmwareFault
+
+
+class HostTransport:
+    """A child process. Counts and measures nothing."""
+
+    name = "host"
+    version = f"{platform.system()} {platform.machine()}"
+
+    def __init__(self, program_path: Path, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._worker = Worker()
+        self._program_path = program_path
+        self._process = subprocess.Popen(
+            [str(program_path.resolve())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+
+    def send(self, data: bytes) -> None:
+        self._call(lambda: self._write(data))
+
+    def receive(self, count: int) -> bytes:
+        return self._call(lambda: self._read(count))
+
+    def count_ops(self, command: Callable[[], object]) -> dict[int, int] | None:
+        return None
+
+    def close(self) -> None:
+        """Closing its input ends the program; one that hangs is killed."""
+        process = self._process
+        try:
+            if process.stdin is not None:
+                process.stdin.close()
+            process.wait(timeout=1)
+        except (OSError, subprocess.TimeoutExpired):
+            process.kill()
+            process.wait()
+        finally:
+            if process.stdout is not None:
+                process.stdout.close()
+            self._worker.close()
+
+    def _call(self, function: Callable[[], bytes]) -> bytes:
+        try:
+            return self._worker.call(function, self._limit_s, self._process.kill)
+        except OutOfTime:
+            raise faults.timed_out(self._limit_s) from None
+
+    def _write(self, data: bytes) -> bytes:
+        assert self._process.stdin is not None
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._process.stdin.write(view) :]
+        except OSError:
+            raise self._ended() from None
+        return b""
+
+    def _read(self, count: int) -> bytes:
+        assert self._process.stdout is not None
+        data = bytearray()
+        while len(data) < count:
+            chunk = self._process.stdout.read(count - len(data))
+            if not chunk:
+                raise self._ended()
+            data += chunk
+        return bytes(data)
+
+    def _ended(self) -> FirmwareFault:
+        status = self._process.wait()
+        if status < 0:
+            name = signal.Signals(-status).name
+            return FirmwareFault(
+                "the host program crashed",
+                where=str(self._program_path),
+                why=f"it was ended by {name}",
+                hint="run it under a debugger, or on unicorn, which names the op and the address",
+            )
+        return faults.ended(status)

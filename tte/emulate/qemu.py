@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QEMU: the firmware's channel is a pair of named pipes that it opens by semihosting.
+
+Both pipes are opened here for reading and writing, so that no opening blocks and no end of file
+has to be told from silence; whether QEMU still lives is asked of the process itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tte.board import Board, enforced_flash_bytes, enforced_sram_bytes
+from tte.emulate import faults
+from tte.emulate.image import read_image
+from tte.errors import FirmwareFault, TteError
+
+_POLL_S = 0.05
+_EXCEPTIONS = {
+    2: "NMI",
+    3: "hard fault",
+    4: "memory management fault",
+    5: "bus fault",
+    6: "usage fault",
+}
+# Bits of the configurable fault status register, in the order in which they explain most.
+_CAUSES = {
+    4: "the exception frame could not be stored",
+    12: "the exception frame could not be stored",
+    0: "an instruction outside flash",
+    1: "an access that the MPU refuses",
+    8: "an instruction where there is no memory",
+    9: "an access where there is no memory",
+    16: "an undefined instruction",
+    17: "a jump to Arm state",
+    18: "a wrong exception return",
+    19: "an instruction of a coprocessor that is off",
+    24: "an unaligned access",
+    25: "a division by zero",
+}
+_STACKING_FAILED = 1 << 4 | 1 << 12
+_ADDRESS_VALID = 1 << 7 | 1 << 15
+
+
+class QemuTransport:
+    """A QEMU process that runs one firmware, one instruction every 64 ns of its time."""
+
+    name = "qemu"
+
+    def __init__(
+        self, elf_path: Path, board: Board, program: dict[str, Any], limit_s: float
+    ) -> None:
+        executable = shutil.which("qemu-system-arm")
+        if executable is None:
+            raise TteError(
+                "QEMU is not installed",
+                why="there is no qemu-system-arm on the PATH",
+                hint="sudo apt install qemu-system-arm, or use --emulator unicorn",
+            )
+        if not hasattr(os, "mkfifo"):
+            raise TteError(
+                "this system has no named pipes, which the QEMU back end needs",
+                hint="use --emulator unicorn",
+            )
+        self.version = _version(executable)
+        self._limit_s = limit_s
+        self._program = program
+        self._image = read_image(elf_path)
+        limits = program["memory"]
+        self._memory = faults.MemoryMap(
+            board.flash.origin,
+            enforced_flash_bytes(board, limits["flash_limit_bytes"]),
+            board.sram.origin,
+            enforced_sram_bytes(board, limits["sram_limit_bytes"]),
+        )
+        self._undo = contextlib.ExitStack()
+        try:
+            self._start(executable, elf_path, board)
+        except BaseException:
+            self._undo.close()
+            raise
+
+    def _start(self, executable: str, elf_path: Path, board: Board) -> None:
+        folder = Path(self._undo.enter_context(tempfile.TemporaryDirectory(prefix="tte-")))
+        self._to_firmware = self._open_pipe(folder / "tte_in")
+        self._from_firmware = self._open_pipe(folder / "tte_out")
+        self._messages = folder / "messages"
+        messages = self._undo.enter_context(self._messages.open("wb"))
+        self._process = subprocess.Popen(
+            [
+                executable,
+                *("-M", board.qemu_machine),
+                *("-display", "none", "-monitor", "none", "-serial", "none"),
+                *("-semihosting-config", "enable=on,target=native"),
+                *("-icount", "shift=6,sleep=off"),
+                *("-kernel", str(elf_path.resolve())),
+            ],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=messages,
+            stderr=messages,
+            start_new_session=True,
+        )
+        self._undo.callback(self._process.wait)
+        # Not terminate(): a QEMU that waits in a semihosting call does not look at signals.
+        self._undo.callback(self._process.kill)
+
+    def _open_pipe(self, path: Path) -> int:
+        os.mkfifo(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        self._undo.callback(os.close, descriptor)
+        return descriptor
+
+    def send(self, data: bytes) -> None:
+        deadline = time.monotonic() + self._limit_s
+        view = memoryview(data)
+        while view:
+            self._wait([], [self._to_firmware], deadline)
+            with contextlib.suppress(BlockingIOError):
+                view = view[os.write(self._to_firmware, view) :]
+
+    def receive(self, count: int) -> bytes:
+        deadline = time.monotonic() + self._limit_s
+        data = bytearray()
+        while len(data) < count:
+            self._wait([self._from_firmware], [], deadline)
+            with contextlib.suppress(BlockingIOError):
+                data += os.read(self._from_firmware, count - len(data))
+        return bytes(data)
+
+    def count_ops(self, command: Callable[[], object]) -> dict[int, int] | None:
+        return None
+
+    def close(self) -> None:
+        self._undo.close()
+
+    def _wait(self, readable: list[int], writable: list[int], deadline: float) -> None:
+        """Returns when one of the pipes is ready; raises where QEMU has ended or time is up."""
+        while True:
+            ended = self._process.poll() is not None
+            ready = select.select(readable, writable, [], 0 if ended else _POLL_S)
+            if ready[0] or (ready[1] and not ended):
+                return
+            if ended:
+                raise self._fault()
+            if time.monotonic() > deadline:
+                self.close()
+                raise faults.timed_out(self._limit_s)
+
+    def _fault(self) -> FirmwareFault:
+        status = self._process.returncode
+        messages = self._messages.read_text(encoding="utf-8", errors="replace")
+        report = re.search(r"^!FAULT (.*)$", messages, re.MULTILINE)
+        if report is None:
+            return faults.ended(status, messages.strip())
+        values = {key: int(value, 16) for key, value in
+                  re.findall(r"(\w+)=0x([0-9a-f]+)", report.group(1))}  # fmt: skip
+        cfsr = values["cfsr"]
+        causes = [text for bit, text in _CAUSES.items() if cfsr >> bit & 1]
+        reason = _EXCEPTIONS.get(values["exc"], f"exception {values['exc']}")
+        if causes:
+            reason += f": {causes[0]}"
+        stored = not cfsr & _STACKING_FAILED and values["pc"]
+        fault = faults.Fault(
+            reason=reason,
+            pc=values["pc"] if stored else None,
+            sp=values["sp"],
+            address=values["addr"] if cfsr & _ADDRESS_VALID else None,
+            op=values["op"],
+        )
+        return faults.memory_fault(fault, self._image, self._memory, self._program)
+
+
+@functools.cache
+def _version(executable: str) -> str:
+    done = subprocess.run([executable, "--version"], capture_output=True, text=True)
+    found = re.search(r"version (\S+)", done.stdout)
+    return found.group(1) if found else "unknown"

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All ops. A new one is a file with a FAMILY, listed here."""
+
+from __future__ import annotations
+
+from tte.ops import (
+    add,
+    avg_pool2d,
+    batch_norm,
+    channels,
+    clip,
+    conv2d,
+    depthwise_conv2d,
+    gradient,
+    linear,
+    loss,
+    reshape,
+)
+from tte.ops.spec import Family, FloatOp, IntegerOp
+
+FAMILIES: tuple[Family, ...] = (
+    conv2d.FAMILY,
+    depthwise_conv2d.FAMILY,
+    linear.FAMILY,
+    add.FAMILY,
+    clip.FAMILY,
+    avg_pool2d.FAMILY,
+    reshape.FAMILY,
+    batch_norm.FAMILY,
+    loss.FAMILY,
+    gradient.FAMILY,
+    channels.FAMILY,
+)
+
+FLOAT_OPS: dict[str, FloatOp] = {op.kind: op for family in FAMILIES for op in family.float_ops}
+INTEGER_OPS: dict[str, IntegerOp] = {
+    op.kind: op for family in FAMILIES for op in family.integer_ops
+}
+ONNX_RULES = {
+    op_type: rule
+    for family in FAMILIES
+    for float_op in family.float_ops
+    for op_type, rule in float_op.onnx.items()
+}
+
+__all__ = ["FAMILIES", "FLOAT_OPS", "INTEGER_OPS", "ONNX_RULES"]

@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""2-D convolution: any kernel, stride, padding, dilation and groups; NHWC, weights OHWI.
+
+acc[o, p] = bias[o] + sum w[o, i, j, c] (x[p * stride + (i, j) * dilation - pad, c] - z_x).
+grad_input is the transposed convolution of dL/d(acc), grad_weight the correlation of x and
+dL/d(acc), applied at once (docs/numerics.md, sections 1 to 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tte.ir import Graph, Op, TensorType
+from tte.ops import params
+from tte.ops.quantized import (
+    NO_CLAMP,
+    RequantAttrs,
+    add_updates,
+    contribute_grad_input,
+    exact,
+    grad_call,
+    grad_epilogue,
+    make_requant,
+    quantize_weights,
+    weight_update_reference,
+)
+from tte.ops.spec import (
+    Array,
+    Backward,
+    Family,
+    FloatOp,
+    Importer,
+    IntArg,
+    IntegerOp,
+    KernelCall,
+    OnnxNode,
+    Quantizer,
+    Sample,
+    ScratchArg,
+    TableArg,
+    TensorArg,
+)
+from tte.ops.window import (
+    WindowAttrs,
+    as_map,
+    hwc,
+    pad_map,
+    patches,
+    taps,
+    unpad,
+    window_from_onnx,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Conv2dAttrs:
+    """Inputs: x, weight, bias (or ""). `clamp` is a fused relu or relu6, in real numbers."""
+
+    window: WindowAttrs
+    clamp: tuple[float, float] = NO_CLAMP
+
+
+@dataclass(frozen=True, slots=True)
+class Conv2dInt8Attrs:
+    """Inputs: x, weight, bias; outputs: y, mask (or "")."""
+
+    window: WindowAttrs
+    requant: RequantAttrs
+
+
+# ---- sums, on integers or real numbers ----------------------------------------------------
+
+
+def convolve(x: Array, weight: Array, window: WindowAttrs) -> Array:
+    """sum w x over a zero-padded map: [N, out_h, out_w, O]."""
+    view = patches(pad_map(as_map(x), window), window)
+    n, out_h, out_w, kernel_h, kernel_w, in_c = view.shape
+    groups, out_c = window.groups, weight.shape[0]
+    share_in, share_out = in_c // groups, out_c // groups
+    out = np.empty((n, out_h, out_w, out_c), np.result_type(x, weight))
+    for g in range(groups):
+        columns = view[..., g * share_in : (g + 1) * share_in].reshape(n * out_h * out_w, -1)
+        rows = weight[g * share_out : (g + 1) * share_out].reshape(share_out, -1)
+        result = (columns @ rows.T).reshape(n, out_h, out_w, share_out)
+        out[..., g * share_out : (g + 1) * share_out] = result
+    return out
+
+
+def convolve_transposed(
+    grad: Array, weight: Array, window: WindowAttrs, in_shape: tuple[int, ...]
+) -> Array:
+    """The adjoint of convolve() in x: [N, in_h, in_w, in_c] for in_shape [1, in_h, in_w, in_c]."""
+    grad = as_map(grad)
+    n, out_h, out_w, out_c = grad.shape
+    _, in_h, in_w, in_c = in_shape if len(in_shape) == 4 else (1, 1, 1, in_shape[1])
+    top, left, bottom, right = window.pads
+    groups = window.groups
+    share_in, share_out = in_c // groups, out_c // groups
+    padded = np.zeros((n, in_h + top + bottom, in_w + left + right, in_c), grad.dtype)
+    for i, j, rows, cols in taps(window, out_h, out_w):
+        for g in range(groups):
+            part = grad[..., g * share_out : (g + 1) * share_out]
+            kernel = weight[g * share_out : (g + 1) * share_out, i, j]
+            padded[:, rows, cols, g * share_in : (g + 1) * share_in] += part @ kernel
+    return unpad(padded, window, in_h, in_w)
+
+
+def correlate(x: Array, grad: Array, window: WindowAttrs) -> Array:
+    """The adjoint of convolve() in the weights: [O, kernel_h, kernel_w, in_c / groups]."""
+    view = patches(pad_map(as_map(x), window), window)
+    grad = as_map(grad)
+    _, _, _, kernel_h, kernel_w, in_c = view.shape
+    groups, out_c = window.groups, grad.shape[-1]
+    share_in, share_out = in_c // groups, out_c // groups
+    flat = grad.reshape(-1, out_c)
+    out = np.empty((out_c, kernel_h, kernel_w, share_in), np.result_type(x, grad))
+    for g in range(groups):
+        columns = view[..., g * share_in : (g + 1) * share_in].reshape(flat.shape[0], -1)
+        part = flat[:, g * share_out : (g + 1) * share_out].T @ columns
+        out[g * share_out : (g + 1) * share_out] = part.reshape(share_out, kernel_h, kernel_w, -1)
+    return out
+
+
+# ---- float op -----------------------------------------------------------------------------
+
+
+def infer(attrs: Conv2dAttrs, types: Sequence[TensorType]) -> TensorType:
+    """Output type; ValueError where the weights do not fit the input."""
+    _, in_h, in_w, in_c = types[0].shape
+    out_c, kernel_h, kernel_w, share = types[1].shape
+    groups = attrs.window.groups
+    if groups < 1 or in_c != share * groups or out_c % groups:
+        raise ValueError(f"weights {types[1]} with {groups} groups do not fit input {types[0]}")
+    if (kernel_h, kernel_w) != attrs.window.kernel:
+        raise ValueError(f"weights {types[1]} do not fit kernel {attrs.window.kernel}")
+    return TensorType((1, *attrs.window.out_size(in_h, in_w), out_c), "float32")
+
+
+def float_reference(op: Op, inputs: Sequence[Array]) -> Array:
+    """Real convolution with its clamp."""
+    y = convolve(inputs[0], inputs[1], op.attrs.window)
+    if len(inputs) > 2:
+        y = y + inputs[2]
+    return np.clip(y, *op.attrs.clamp)
+
+
+def quantize(op: Op, quantizer: Quantizer) -> None:
+    """One conv2d_int8."""
+    weight, bias, weight_quant = quantize_weights(quantizer, op)
+    requant = make_requant(
+        quantizer.quant(op.inputs[0]),
+        quantizer.quant(op.outputs[0]),
+        weight_quant.scale,
+        op.attrs.clamp,
+    )
+    quantizer.builder.op(
+        "conv2d_int8",
+        op.name,
+        [op.inputs[0], weight, bias],
+        [op.outputs[0], ""],
+        Conv2dInt8Attrs(op.attrs.window, requant),
+    )
+
+
+def from_onnx(node: OnnxNode, importer: Importer) -> None:
+    """Conv: depthwise where every channel is its own group."""
+    weight = importer.constant(node.inputs[1])
+    if weight is None:
+        raise importer.fail("its weights are computed by the network; only constants are supported")
+    if weight.ndim != 4:
+        raise importer.fail(f"its weights have {weight.ndim} dimensions; only Conv 2-D is supported")
+    window = window_from_onnx(node, importer, weight.shape[2:])
+    declared = tuple(node.attrs.get("kernel_shape", weight.shape[2:]))
+    if declared != weight.shape[2:]:
+        raise importer.fail(f"kernel_shape {declared} differs from the weights' {weight.shape[2:]}")
+    in_c = importer.type_of(node.inputs[0]).shape[3]
+    depthwise = window.groups == in_c == weight.shape[0] and in_c > 1
+    layout = (0, 2, 3, 1)
+    inputs = [node.inputs[0], importer.weight(node.inputs[1], lambda w: w.transpose(layout), 0)]
+    if len(node.inputs) > 2 and node.inputs[2]:
+        if importer.constant(node.inputs[2]) is None:
+            raise importer.fail("its bias is computed by the network; only constants are supported")
+        inputs.append(importer.weight(node.inputs[2], lambda b: b, 0))
+    importer.emit("depthwise_conv2d" if depthwise else "conv2d", inputs, Conv2dAttrs(window))
+
+
+# ---- integer ops --------------------------------------------------------------------------
+
+
+def reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
+    """int8 output and mask."""
+    x, weight, bias = inputs
+    real_weight, _ = exact(weight)
+    centred = x.astype(real_weight.dtype) - op.attrs.requant.input_zero_point
+    acc = np.rint(convolve(centred, real_weight, op.attrs.window)).astype(np.int64) + bias
+    outputs = op.attrs.requant.apply(acc)
+    return [out.reshape(-1, out.shape[-1]) for out in outputs] if x.ndim == 2 else outputs
+
+
+def kernel_call(op: Op, graph: Graph) -> KernelCall:
+    """tte_conv2d_int8 over all rows."""
+    x, weight, bias = op.inputs
+    y, mask = op.outputs
+    window = op.attrs.window.params(graph[x].type, graph[y].type)
+    return KernelCall(
+        f"tte_{op.kind}",
+        params.Conv2dParams(window=window, requant=op.attrs.requant.params()),
+        (
+            TensorArg(x),
+            TensorArg(weight),
+            TensorArg(bias),
+            TableArg("multipliers", "int32_t", op.attrs.requant.multipliers),
+            IntArg(0),
+            IntArg(window.out_h),
+            TensorArg(y),
+            TensorArg(mask),
+        ),
+    )
+
+
+def macs(op: Op, graph: Graph) -> int:
+    """Multiplications of a forward convolution, padding included."""
+    return graph[op.outputs[0]].type.elems * (
+        graph[op.inputs[1]].type.elems // graph[op.inputs[1]].type.shape[0]
+    )
+
+
+def output_factors(op: Op) -> tuple[float, ...]:
+    """M per output channel."""
+    return op.attrs.requant.factor  # type: ignore[no-any-return]
+
+
+def gradient(op: Op, grad: str, backward: Backward) -> None:
+    """grad_input, and the updates of weight and bias."""
+    x_shape = backward.graph[op.inputs[0]].type.shape
+    window = op.attrs.window
+    contribute_grad_input(op, "conv2d_grad_input_int8", grad, x_shape, window, backward)
+    channels = backward.graph[op.inputs[1]].type.shape[0]
+    add_updates(op, grad, backward, "conv2d_grad_weight_int8", window, channels)
+
+
+def grad_input_sums(op: Op, inputs: Sequence[Array]) -> Array:
+    """sum_o w D."""
+    grad, weight = inputs[:2]
+    kernel = weight.astype(grad.dtype).reshape(weight.shape[0], *op.attrs.window.kernel, -1)
+    sums = convolve_transposed(grad, kernel, op.attrs.window, op.attrs.shape)
+    return sums.reshape(-1, sums.shape[-1]) if len(op.attrs.shape) == 2 else sums
+
+
+def grad_input_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
+    """int8 grad_input and its saturations."""
+    grad, weight, addend, mask = inputs
+    acc = grad_input_sums(op, [grad.astype(np.float64), weight])
+    return grad_epilogue(op, acc, addend, mask)
+
+
+def grad_input_call(op: Op, graph: Graph) -> KernelCall:
+    """tte_conv2d_grad_input_int8; its scratch is one pixel of sums."""
+    grad, weight = op.inputs[:2]
+    window = op.attrs.window.params(graph[op.outputs[0]].type, graph[grad].type)
+    call = grad_call(
+        op,
+        params.Conv2dGradInputParams(window=window, pre_shift=op.attrs.scale.pre_shift),
+        [grad, weight],
+    )
+    return KernelCall(call.symbol, call.params, (*call.args, ScratchArg("int32_t")))
+
+
+def grad_input_macs(op: Op, graph: Graph) -> int:
+    """The same as the forward layer's."""
+    weight = graph[op.inputs[1]].type
+    return graph[op.inputs[0]].type.elems * (weight.elems // weight.shape[0])
+
+
+def grad_weight_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
+    """Updated weight and residual."""
+    x, grad, *state = inputs
+    centred = x.astype(np.float64) - op.attrs.input_zero_point
+    total = np.rint(correlate(centred, grad.astype(np.float64), op.attrs.window)).astype(np.int64)
+    return weight_update_reference(op.attrs, total.reshape(state[1].shape), state)
+
+
+def real_grad_weight(op: Op, inputs: Sequence[Array]) -> Array:
+    """dL/dw_q for real dL/d(acc); what the update would apply."""
+    x, grad = inputs[:2]
+    centred = x.astype(grad.dtype) - op.attrs.input_zero_point
+    return correlate(centred, grad, op.attrs.window)
+
+
+def grad_weight_call(op: Op, graph: Graph) -> KernelCall:
+    """tte_conv2d_grad_weight_int8; its scratch is one row of weights."""
+    x, grad, step, weight, residual = op.inputs
+    window = op.attrs.window.params(graph[x].type, graph[grad].type)
+    return KernelCall(
+        f"tte_{op.kind}",
+        params.Conv2dGradWeightParams(
+            window=window, input_zero_point=op.attrs.input_zero_point
+        ),
+        (
+            TensorArg(x),
+            TensorArg(grad),
+            TensorArg(step),
+            TableArg("rates", "tte_factor", op.attrs.rates),
+            TensorArg(weight),
+            TensorArg(residual),
+            ScratchArg("int32_t"),
+        ),
+    )
+
+
+def grad_weight_scratch(op: Op, graph: Graph) -> int:
+    """int32 per weight of one output channel."""
+    weight = graph[op.inputs[3]].type
+    return 4 * weight.elems // weight.shape[0]
+
+
+def grad_weight_macs(op: Op, graph: Graph) -> int:
+    """One per output element and weight of its row."""
+    weight = graph[op.inputs[3]].type
+    return graph[op.inputs[1]].type.elems * (weight.elems // weight.shape[0])
+
+
+def _samples() -> tuple[Sample, ...]:
+    def case(
+        title: str, size: tuple[int, int], in_c: int, out_c: int, window: WindowAttrs
+    ) -> Sample:
+        weights = ((out_c, *window.kernel, in_c // window.groups), (out_c,))
+        return Sample(title, "conv2d", Conv2dAttrs(window), ((1, *size, in_c),), weights)
+
+    return (
+        case("1x1", (5, 7), 6, 9, WindowAttrs((1, 1))),
+        case("3x3 same", (6, 5), 3, 4, WindowAttrs((3, 3), pads=(1, 1, 1, 1))),
+        case("3x3 stride 2", (9, 8), 3, 8, WindowAttrs((3, 3), (2, 2), pads=(1, 1, 1, 1))),
+        case("asymmetric pads", (7, 6), 2, 3, WindowAttrs((3, 2), (2, 1), pads=(0, 1, 2, 0))),
+        case("dilation", (9, 9), 4, 5, WindowAttrs((3, 3), dilation=(2, 3), pads=(2, 3, 2, 3))),
+        case("groups", (5, 5), 6, 4, WindowAttrs((3, 3), pads=(1, 1, 1, 1), groups=2)),
+        case("5x1", (8, 1), 3, 7, WindowAttrs((5, 1), pads=(2, 0, 2, 0))),
+        case("1x1 map", (1, 1), 17, 5, WindowAttrs((1, 1))),
+        case("stride over the kernel", (9, 7), 3, 2, WindowAttrs((2, 2), (3, 3))),
+    )
+
+
+FAMILY = Family(
+    float_ops=(
+        FloatOp("conv2d", infer, float_reference, quantize, {"Conv": from_onnx}),
+    ),
+    integer_ops=(
+        IntegerOp(
+            "conv2d_int8",
+            reference,
+            kernel_call,
+            gradient=gradient,
+            output_factors=output_factors,
+            macs=macs,
+        ),
+        IntegerOp(
+            "conv2d_grad_input_int8",
+            grad_input_reference,
+            grad_input_call,
+            accumulate=grad_input_sums,
+            scratch_bytes=lambda op, graph: 4 * hwc(graph[op.outputs[0]].type)[2],
+            in_place=(2,),
+            macs=grad_input_macs,
+        ),
+        IntegerOp(
+            "conv2d_grad_weight_int8",
+            grad_weight_reference,
+            grad_weight_call,
+            real_gradient=real_grad_weight,
+            scratch_bytes=grad_weight_scratch,
+            macs=grad_weight_macs,
+        ),
+    ),
+    samples=_samples(),
+)

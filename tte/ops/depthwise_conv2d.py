@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depthwise 2-D convolution: every channel by itself; NHWC, weights [C, kernel_h, kernel_w, 1].
+
+acc[c, p] = bias[c] + sum w[c, i, j] (x[p * stride + (i, j) * dilation - pad, c] - z_x). The
+kernel works on one channel's plane at a time, so it may run in place (docs/kernels.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tte.ir import Graph, Op, TensorType
+from tte.ops import params
+from tte.ops.conv2d import Conv2dAttrs, Conv2dInt8Attrs, output_factors
+from tte.ops.quantized import (
+    add_updates,
+    contribute_grad_input,
+    grad_call,
+    grad_epilogue,
+    make_requant,
+    quantize_weights,
+    weight_update_reference,
+)
+from tte.ops.spec import (
+    Array,
+    Backward,
+    Family,
+    FloatOp,
+    IntArg,
+    IntegerOp,
+    KernelCall,
+    Quantizer,
+    Sample,
+    ScratchArg,
+    TableArg,
+    TensorArg,
+    as_real,
+)
+from tte.ops.window import WindowAttrs, hwc, pad_map, taps, unpad
+
+# ---- sums, on integers or real numbers ----------------------------------------------------
+
+
+def convolve(x: Array, weight: Array, window: WindowAttrs) -> Array:
+    """sum w x over a zero-padded map, tap by tap: [N, out_h, out_w, C]."""
+    out_h, out_w = window.out_size(x.shape[1], x.shape[2])
+    padded = pad_map(x, window)
+    out = np.zeros((x.shape[0], out_h, out_w, x.shape[3]), np.result_type(x, weight))
+    for i, j, rows, cols in taps(window, out_h, out_w):
+        out += padded[:, rows, cols] * weight[:, i, j, 0]
+    return out
+
+
+def convolve_transposed(
+    grad: Array, weight: Array, window: WindowAttrs, in_shape: tuple[int, ...]
+) -> Array:
+    """The adjoint of convolve() in x: [N, in_h, in_w, C]."""
+    n, out_h, out_w, channels = grad.shape
+    top, left, bottom, right = window.pads
+    _, in_h, in_w, _ = in_shape
+    padded = np.zeros((n, in_h + top + bottom, in_w + left + right, channels), grad.dtype)
+    for i, j, rows, cols in taps(window, out_h, out_w):
+        padded[:, rows, cols] += grad * weight[:, i, j, 0]
+    return unpad(padded, window, in_h, in_w)
+
+
+def correlate(x: Array, grad: Array, window: WindowAttrs) -> Array:
+    """The adjoint of convolve() in the weights: [C, kernel_h, kernel_w, 1]."""
+    _, out_h, out_w, channels = grad.shape
+    padded = pad_map(x, window)
+    out = np.empty((channels, *window.kernel, 1), np.result_type(x, grad))
+    for i, j, rows, cols in taps(window, out_h, out_w):
+        out[:, i, j, 0] = np.einsum("nhwc,nhwc->c", padded[:, rows, cols], grad)
+    return out
+
+
+# ---- float op -----------------------------------------------------------------------------
+
+
+def infer(attrs: Conv2dAttrs, types: Sequence[TensorType]) -> TensorType:
+    """Output type; ValueError where the weights do not fit the input."""
+    _, in_h, in_w, in_c = types[0].shape
+    if types[1].shape != (in_c, *attrs.window.kernel, 1):
+        raise ValueError(f"weights {types[1]} do not fit input {types[0]}")
+    return TensorType((1, *attrs.window.out_size(in_h, in_w), in_c), "float32")
+
+
+def float_reference(op: Op, inputs: Sequence[Array]) -> Array:
+    """Real depthwise convolution with its clamp."""
+    y = convolve(inputs[0], inputs[1], op.attrs.window)
+    if len(inputs) > 2:
+        y = y + inputs[2]
+    return np.clip(y, *op.attrs.clamp)
+
+
+def quantize(op: Op, quantizer: Quantizer) -> None:
+    """One depthwise_conv2d_int8."""
+    weight, bias, weight_quant = quantize_weights(quantizer, op)
+    requant = make_requant(
+        quantizer.quant(op.inputs[0]),
+        quantizer.quant(op.outputs[0]),
+        weight_quant.scale,
+        op.attrs.clamp,
+    )
+    quantizer.builder.op(
+        "depthwise_conv2d_int8",
+        op.name,
+        [op.inputs[0], weight, bias],
+        [op.outputs[0], ""],
+        Conv2dInt8Attrs(op.attrs.window, requant),
+    )
+
+
+# ---- integer ops --------------------------------------------------------------------------
+
+
+def reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
+    """int8 output and mask."""
+    x, weight, bias = inputs
+    real_weight = as_real(weight, 256.0 * 128 * weight[0].size)
+    centred = x.astype(real_weight.dtype) - op.attrs.requant.input_zero_point
+    acc = np.rint(convolve(centred, real_weight, op.attrs.window)).astype(np.int64) + bias
+    return op.attrs.requant.apply(acc)  # type: ignore[no-any-return]
+
+
+def kernel_call(op: Op, graph: Graph) -> KernelCall:
+    """tte_depthwise_conv2d_int8 over all rows."""
+    x, weight, bias = op.inputs
+    y, mask = op.outputs
+    window = op.attrs.window.params(graph[x].type, graph[y].type)
+    return KernelCall(
+        f"tte_{op.kind}",
+        params.Conv2dParams(window=window, requant=op.attrs.requant.params()),
+        (
+            TensorArg(x),
+            TensorArg(weight),
+            TensorArg(bias),
+            TableArg("multipliers", "int32_t", op.attrs.requant.multipliers),
+            IntArg(0),
+            IntArg(window.out_h),
+            TensorArg(y),
+            TensorArg(mask),
+            ScratchArg("int16_t"),
+        ),
+    )
+
+
+def scratch_bytes(op: Op, graph: Graph) -> int:
+    """int16 plane of one channel: the rows and columns that the outputs look at."""
+    out_h, out_w, _ = hwc(graph[op.outputs[0]].type)
+    rows, cols = op.attrs.window.span(out_h, out_w)
+    return 2 * int(rows) * int(cols)
+
+
+def macs(op: Op, graph: Graph) -> int:
+    """One per output element and tap."""
+    kernel_h, kernel_w = op.attrs.window.kernel
+    return graph[op.outputs[0]].type.elems * int(kernel_h) * int(kernel_w)
+
+
+def gradient(op: Op, grad: str, backward: Backward) -> None:
+    """grad_input, and the updates of weight and bias."""
+    x_shape = backward.graph[op.inputs[0]].type.shape
+    window = op.attrs.window
+    contribute_grad_input(op, "depthwise_conv2d_grad_input_int8", grad, x_shape, window, backward)
+    kind = "depthwise_conv2d_grad_weight_int8"
+    add_updates(op, grad, backward, kind, window, x_shape[-1])
+
+
+def grad_input_sums(op: Op, inputs: Sequence[Array]) -> Array:
+    """sum over taps of w D."""
+    grad, weight = inputs[:2]
+    return convolve_transposed(grad, weight.astype(grad.dtype), op.attrs.window, op.attrs.shape)
+
+
+def grad_input_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
+    """int8 grad_input and its saturations."""
+    grad, weight, addend, mask = inputs
+    return grad_epilogue(op, grad_input_sums(op, [grad.astype(np.float64), weight]), addend, mask)
+
+
+def grad_input_call(op: Op, graph: Graph) -> KernelCall:
+    """tte_depthwise_conv2d_grad_input_int8; its scratch is one channel's plane of sums."""
+    grad, weight = op.inputs[:2]
+    window = op.attrs.window.params(graph[op.outputs[0]].type, graph[grad].type)
+    call = grad_call(
+        op,
+        params.Conv2dGradInputParams(window=window, pre_shift=op.attrs.scale.pre_shift),
+        [grad, weight],
+    )
+    return KernelCall(call.symbol, call.params, (*call.args, ScratchArg("int32_t")))
+
+
+def grad_input_scratch(op: Op, graph: Graph) -> int:
+    """int32 sums of one channel's plane."""
+    in_h, in_w, _ = hwc(graph[op.outputs[0]].type)
+    return 4 * in_h * in_w
+
+
+def grad_macs(op: Op, graph: Graph) -> int:
+    """The same as the forward layer's."""
+    grad = op.inputs[0] if "grad_input" in op.kind else op.inputs[1]
+    kernel_h, kernel_w = op.attrs.window.kernel
+    return graph[grad].type.elems * int(kernel_h) * int(kernel_w)
+
+
+def grad_weight_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
+    """Updated weight and residual."""
+    x, grad, *state = inputs
+    total = np.rint(real_grad_weight(op, [x, grad.astype(np.float64)])).astype(np.int64)
+    return weight_update_reference(op.attrs, total, state)
+
+
+def real_grad_weight(op: Op, inputs: Sequence[Array]) -> Array:
+    """dL/dw_q for real dL/d(acc)."""
+    x, grad = inputs[:2]
+    centred = x.astype(grad.dtype) - op.attrs.input_zero_point
+    return correlate(centred, grad, op.attrs.window)
+
+
+def grad_weight_call(op: Op, graph: Graph) -> KernelCall:
+    """tte_depthwise_conv2d_grad_weight_int8."""
+    x, grad, step, weight, residual = op.inputs
+    window = op.attrs.window.params(graph[x].type, graph[grad].type)
+    return KernelCall(
+        f"tte_{op.kind}",
+        params.Conv2dGradWeightParams(
+            window=window, input_zero_point=op.attrs.input_zero_point
+        ),
+        (
+            TensorArg(x),
+            TensorArg(grad),
+            TensorArg(step),
+            TableArg("rates", "tte_factor", op.attrs.rates),
+            TensorArg(weight),
+            TensorArg(residual),
+        ),
+    )
+
+
+def _samples() -> tuple[Sample, ...]:
+    def case(title: str, size: tuple[int, int], channels: int, window: WindowAttrs) -> Sample:
+        attrs = Conv2dAttrs(window)
+        weights = ((channels, *window.kernel, 1), (channels,))
+        return Sample(title, "depthwise_conv2d", attrs, ((1, *size, channels),), weights)
+
+    return (
+        case("3x3", (6, 7), 5, WindowAttrs((3, 3), pads=(1, 1, 1, 1), groups=5)),
+        case("3x3 stride 2", (8, 8), 4, WindowAttrs((3, 3), (2, 2), pads=(1, 1, 1, 1), groups=4)),
+        case("7x7 stride 2", (8, 9), 3, WindowAttrs((7, 7), (2, 2), pads=(3, 3, 3, 3), groups=3)),
+        case("5x5", (4, 4), 9, WindowAttrs((5, 5), pads=(2, 2, 2, 2), groups=9)),
+        case("no padding, dilated", (9, 8), 2, WindowAttrs((3, 2), dilation=(2, 3), groups=2)),
+        case("asymmetric pads", (5, 6), 8, WindowAttrs((4, 3), (2, 1), pads=(0, 2, 1, 1), groups=8)),
+    )
+
+
+FAMILY = Family(
+    float_ops=(FloatOp("depthwise_conv2d", infer, float_reference, quantize),),
+    integer_ops=(
+        IntegerOp(
+            "depthwise_conv2d_int8",
+            reference,
+            kernel_call,
+            gradient=gradient,
+            output_factors=output_factors,
+            scratch_bytes=scratch_bytes,
+            in_place=(0,),
+            macs=macs,
+        ),
+        IntegerOp(
+            "depthwise_conv2d_grad_input_int8",
+            grad_input_reference,
+            grad_input_call,
+            accumulate=grad_input_sums,
+            scratch_bytes=grad_input_scratch,
+            in_place=(2,),
+            macs=grad_macs,
+        ),
+        IntegerOp(
+            "depthwise_conv2d_grad_weight_int8",
+            grad_weight_reference,
+            grad_weight_call,
+            real_gradient=real_grad_weight,
+            macs=grad_macs,
+        ),
+    ),
+    samples=_samples(),
+)

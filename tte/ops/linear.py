@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fully connected layer: y = W x + b, weights [out, in].
+
+As the head it leaves its int32 accumulators as logits, no rounding (docs/numerics.md, section
+2); elsewhere it is a 1x1 convolution of a 1x1 map. Its gradients are the convolution's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tte.ir import Graph, Op, QuantParams, Role, TensorType
+from tte.ops import params
+from tte.ops.conv2d import Conv2dInt8Attrs
+from tte.ops.quantized import (
+    NO_CLAMP,
+    add_updates,
+    contribute_grad_input,
+    exact,
+    make_requant,
+    quantize_weights,
+)
+from tte.ops.spec import (
+    Array,
+    Backward,
+    Family,
+    FloatOp,
+    Importer,
+    IntegerOp,
+    KernelCall,
+    OnnxNode,
+    Quantizer,
+    Sample,
+    TensorArg,
+)
+from tte.ops.window import WindowAttrs
+
+ONE_BY_ONE = WindowAttrs((1, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class LinearAttrs:
+    """Inputs: x [1, in], weight [out, in], bias [out] (or ""). `clamp`: a fused relu."""
+
+    clamp: tuple[float, float] = NO_CLAMP
+
+
+@dataclass(frozen=True, slots=True)
+class LinearInt32Attrs:
+    """Inputs: x, weight, bias; output: int32 accumulators."""
+
+    input_zero_point: int
+
+
+def infer(attrs: LinearAttrs, types: Sequence[TensorType]) -> TensorType:
+    """Output type; ValueError where the weights do not fit the input."""
+    x, weight = types[:2]
+    if len(x.shape) != 2 or len(weight.shape) != 2 or x.shape[1] != weight.shape[1]:
+        raise ValueError(f"weights {weight} do not fit input {x}")
+    return TensorType((1, weight.shape[0]), "float32")
+
+
+def float_reference(op: Op, inputs: Sequence[Array]) -> Array:
+    """Real matrix product with its clamp."""
+    y = inputs[0] @ inputs[1].T
+    if len(inputs) > 2:
+        y = y + inputs[2]
+    return np.clip(y, *op.attrs.clamp)
+
+
+def quantize(op: Op, quantizer: Quantizer) -> None:
+    """linear_int32 for the head, a 1x1 conv2d_int8 elsewhere."""
+    weight, bias, weight_quant = quantize_weights(quantizer, op)
+    builder = quantizer.builder
+    x = quantizer.quant(op.inputs[0])
+    if quantizer.is_logits(op.outputs[0]):
+        scale = np.asarray(weight_quant.scale) * x.per_tensor_scale
+        quant = QuantParams(tuple(scale.tolist()), 0, 1)
+        out_c = len(weight_quant.scale)
+        y = builder.tensor(op.outputs[0], (1, out_c), "int32", Role.ACTIVATION, quant=quant)
+        attrs = LinearInt32Attrs(x.zero_point)
+        builder.op("linear_int32", op.name, [op.inputs[0], weight, bias], [y], attrs)
+        return
+    shape = builder.tensors[weight].type.shape
+    builder.replace_tensor(weight, type=TensorType((shape[0], 1, 1, shape[1]), "int8"))
+    data = builder.tensors[weight].data
+    assert data is not None
+    builder.replace_tensor(weight, data=data.reshape(shape[0], 1, 1, shape[1]))
+    requant = make_requant(x, quantizer.quant(op.outputs[0]), weight_quant.scale, op.attrs.clamp)
+    builder.op(
+        "conv2d_int8",
+        op.name,
+        [op.inputs[0], weight, bias],
+        [op.outputs[0], ""],
+        Conv2dInt8Attrs(ONE_BY_ONE, requant),
+    )
+
+
+def gemm_from_onnx(node: OnnxNode, importer: Importer) -> None:
+    """Gemm with transA = 0 and alpha = beta = 1."""
+    attrs = node.attrs
+    if attrs.get("transA", 0) or attrs.get("alpha", 1.0) != 1.0 or attrs.get("beta", 1.0) != 1.0:
+        raise importer.fail("only Gemm with transA = 0, alpha = 1 and beta = 1 is supported")
+    _emit(node, importer, transposed=bool(attrs.get("transB", 0)))
+
+
+def matmul_from_onnx(node: OnnxNode, importer: Importer) -> None:
+    """MatMul of an activation [1, in] and a constant [in, out]."""
+    _emit(node, importer, transposed=False)
+
+
+def _emit(node: OnnxNode, importer: Importer, transposed: bool) -> None:
+    weight = importer.constant(node.inputs[1])
+    if weight is None or weight.ndim != 2:
+        raise importer.fail("its second input must be a constant matrix")
+    if len(importer.type_of(node.inputs[0]).shape) != 2:
+        raise importer.fail("its first input must have two dimensions", "flatten it first")
+    name = importer.weight(node.inputs[1], lambda w: w if transposed else w.T, 0)
+    inputs = [node.inputs[0], name]
+    if len(node.inputs) > 2 and node.inputs[2]:
+        bias = importer.constant(node.inputs[2])
+        out_c = weight.shape[0] if transposed else weight.shape[1]
+        if bias is None or bias.size not in (1, out_c):
+            raise importer.fail("its bias must be a constant of one value per output")
+        inputs.append(
+            importer.weight(node.inputs[2], lambda b: np.broadcast_to(b.reshape(-1), (out_c,)), 0)
+        )
+    importer.emit("linear", inputs, LinearAttrs())
+
+
+# ---- the head -----------------------------------------------------------------------------
+
+
+def reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
+    """int32 accumulators."""
+    x, weight, bias = inputs
+    real_weight, _ = exact(weight)
+    centred = x.astype(real_weight.dtype) - op.attrs.input_zero_point
+    return [(np.rint(centred @ real_weight.T).astype(np.int64) + bias).astype(np.int32)]
+
+
+def kernel_call(op: Op, graph: Graph) -> KernelCall:
+    """tte_linear_int32."""
+    out_c, in_c = graph[op.inputs[1]].type.shape
+    return KernelCall(
+        f"tte_{op.kind}",
+        params.LinearParams(in_c=in_c, out_c=out_c, input_zero_point=op.attrs.input_zero_point),
+        (*(TensorArg(name) for name in op.inputs), TensorArg(op.outputs[0])),
+    )
+
+
+def gradient(op: Op, grad: str, backward: Backward) -> None:
+    """The gradients of a 1x1 convolution."""
+    x_shape = backward.graph[op.inputs[0]].type.shape
+    contribute_grad_input(op, "conv2d_grad_input_int8", grad, x_shape, ONE_BY_ONE, backward)
+    channels = backward.graph[op.inputs[1]].type.shape[0]
+    add_updates(op, grad, backward, "conv2d_grad_weight_int8", ONE_BY_ONE, channels)
+
+
+FAMILY = Family(
+    float_ops=(
+        FloatOp(
+            "linear",
+            infer,
+            float_reference,
+            quantize,
+            {"Gemm": gemm_from_onnx, "MatMul": matmul_from_onnx},
+        ),
+    ),
+    integer_ops=(
+        IntegerOp(
+            "linear_int32",
+            reference,
+            kernel_call,
+            gradient=gradient,
+            macs=lambda op, graph: graph[op.inputs[1]].type.elems,
+        ),
+    ),
+    samples=(
+        Sample("wide", "linear", LinearAttrs(), ((1, 19),), ((6, 19), (6,))),
+        Sample("relu", "linear", LinearAttrs((0.0, float("inf"))), ((1, 8),), ((3, 8), (3,))),
+    ),
+)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The full training graph: forward, loss, every gradient and every update, as plain ops.
+
+Walking the forward ops backwards, the shares of dL/dy that y's consumers contributed are summed,
+multiplied by the producer's M and masked, all in one op (docs/numerics.md, section 2); then the
+producer's own gradient rule runs. Nothing is left out here: passes/prune.py cuts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tte.ir import Graph, Role
+from tte.ops import INTEGER_OPS
+from tte.ops.loss import SoftmaxCrossEntropyAttrs
+from tte.ops.quantized import GradInputAttrs
+from tte.ops.spec import Backward, Contribution, GradScale, GraphBuilder
+from tte.ops.window import WindowAttrs
+
+LABEL, LEARNING_RATE, LOSS, STEP = "label", "learning_rate", "loss", "step"
+
+
+def differentiate(graph: Graph) -> Graph:
+    """Adds the backward pass to an integer forward graph with one int32 output, the logits.
+
+    New inputs: label int32[1], learning_rate (a factor, int32[2]). New outputs: loss int32[1] in
+    Q16, and every updated tensor.
+    """
+    builder = GraphBuilder(graph.name, dict(graph.tensors), [])
+    for op in graph.ops:
+        builder.ops.append(replace(op, outputs=_with_mask(builder, op.outputs)))
+    forward = tuple(builder.ops)
+    backward = Backward(builder, graph, STEP)
+    _add_loss(graph, backward)
+    for op in reversed(forward):
+        spec = INTEGER_OPS[op.kind]
+        shares = backward.contributions.pop(op.outputs[0], [])
+        if shares and spec.gradient is not None:
+            builder.origin = op.origin
+            factors = spec.output_factors(op) if spec.output_factors else (1.0,)
+            mask = op.outputs[1] if len(op.outputs) > 1 else ""
+            grad = _combine(builder, op.outputs[0], shares, factors, mask)
+            spec.gradient(op, grad, backward)
+    updated = [
+        name
+        for name, tensor in builder.tensors.items()
+        if tensor.role is Role.PARAMETER and tensor.stored_in
+    ]
+    return graph.with_changes(
+        tensors=builder.tensors.values(),
+        ops=builder.ops,
+        inputs=(*graph.inputs, LABEL, LEARNING_RATE),
+        outputs=(*graph.outputs, LOSS, *updated),
+    )
+
+
+def _with_mask(builder: GraphBuilder, outputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Fills an op's second output, the clamp mask, which forward graphs leave open."""
+    if len(outputs) < 2:
+        return outputs
+    shape = builder.tensors[outputs[0]].type.shape
+    return outputs[0], builder.tensor(f"{outputs[0]}.mask", shape, "bit", Role.ACTIVATION)
+
+
+def _add_loss(graph: Graph, backward: Backward) -> None:
+    builder, logits = backward.builder, graph.outputs[0]
+    quant = graph[logits].quant
+    assert quant is not None
+    classes = graph[logits].type.shape[1]
+    grad = builder.tensor(f"{logits}.grad", (1, classes), "int8", Role.GRADIENT)
+    for name, elems in ((LABEL, 1), (LEARNING_RATE, 2), (LOSS, 1), (STEP, 2)):
+        builder.tensor(name, (elems,), "int32", Role.SCALAR)
+    builder.op(
+        "softmax_cross_entropy_int8",
+        "loss",
+        [logits, LABEL, LEARNING_RATE],
+        [grad, LOSS, STEP],
+        SoftmaxCrossEntropyAttrs(tuple(quant.scales(classes).tolist())),
+    )
+    backward.contribute(logits, Contribution((1.0,), tensor=grad))
+
+
+def _combine(
+    builder: GraphBuilder,
+    name: str,
+    shares: list[Contribution],
+    factors: tuple[float, ...],
+    mask: str,
+) -> str:
+    """dL/d(acc) of the tensor's producer: the sum of all shares, times `factors`, masked.
+
+    At most one unwritten op and one existing gradient fit one epilogue; more are first summed
+    without factors and mask.
+    """
+    shape = builder.tensors[name].type.shape
+    pending = [share for share in shares if share.emit]
+    existing = [share for share in shares if not share.emit]
+    partials = 0
+
+    def per_channel(factor: tuple[float, ...], outer: tuple[float, ...]) -> tuple[float, ...]:
+        product = np.asarray(factor) * np.asarray(outer)
+        return tuple(np.broadcast_to(product, (shape[-1],)).tolist())
+
+    def write(
+        first: Contribution,
+        second: Contribution | None,
+        outer: tuple[float, ...],
+        mask: str,
+        output: str,
+    ) -> str:
+        builder.tensor(output, shape, "int8", Role.GRADIENT)
+        addend = second.tensor if second else ""
+        scale = GradScale(
+            per_channel(first.factor, outer), per_channel(second.factor, outer) if second else ()
+        )
+        if first.emit:
+            first.emit(scale, addend, mask, output)
+        else:
+            attrs = GradInputAttrs(WindowAttrs((1, 1)), shape, scale)
+            inputs = [first.tensor, addend, mask]
+            builder.op("grad_add_int8", f"{output}.add", inputs, [output], attrs)
+        return output
+
+    def partial(first: Contribution, second: Contribution | None) -> None:
+        nonlocal partials
+        tensor = write(first, second, (1.0,), "", f"{name}.grad.{partials}")
+        existing.append(Contribution((1.0,), tensor=tensor))
+        partials += 1
+
+    while len(pending) > 1:
+        partial(pending.pop(0), existing.pop() if existing else None)
+    while len(existing) > (1 if pending else 2):
+        partial(existing.pop(), existing.pop())
+    if not pending and len(existing) == 1 and not mask:
+        if set(per_channel(existing[0].factor, factors)) == {1.0}:
+            return existing[0].tensor
+    queue = pending + existing
+    second = queue[1] if len(queue) > 1 else None
+    return write(queue[0], second, factors, mask, f"{name}.grad")

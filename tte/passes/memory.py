@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Places every arena tensor: lifetimes in, offsets out.
+
+An op that may run in place puts its output where a dying input lies; the two become one block,
+whose size may change over time. Blocks are placed at the lowest free offset in several orders;
+the best order is then improved by seeded exchanges until the arena equals the lower bound (the
+largest sum of live bytes) or the tries are used up.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tte.ir import Graph, MemoryPlan, Placement, Schedule
+from tte.ir.plan import Lifetime
+from tte.ops import INTEGER_OPS
+
+ALIGNMENT_BYTES = 4
+EXCHANGES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A tensor in a block: `size` bytes (aligned) while ops first .. last run."""
+
+    name: str
+    first: int
+    last: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Pieces that share one offset."""
+
+    pieces: tuple[_Piece, ...]
+
+    @property
+    def size(self) -> int:
+        return max(piece.size for piece in self.pieces)
+
+    @property
+    def area(self) -> int:
+        return sum(piece.size * (piece.last - piece.first + 1) for piece in self.pieces)
+
+
+def plan_memory(graph: Graph, schedule: Schedule) -> MemoryPlan:
+    """Offsets of all arena tensors and scratch buffers."""
+    blocks = _blocks(graph, schedule)
+    live = _live_bytes(blocks, len(graph.ops))
+    bound = max(live, default=0)
+    offsets = _place(blocks, bound)
+    peak_op = live.index(bound) if live else 0
+    placements: dict[str, Placement] = {}
+    spans: dict[str, Lifetime] = {}
+    peak: dict[str, int] = {}
+    for block, offset in zip(blocks, offsets, strict=True):
+        for piece in block.pieces:
+            placements[piece.name] = Placement(offset, piece.size)
+            spans[piece.name] = Lifetime(piece.first, piece.last)
+        at_peak = [p for p in block.pieces if p.first <= peak_op <= p.last]
+        if at_peak:
+            largest = max(at_peak, key=lambda piece: piece.size)
+            peak[largest.name] = largest.size
+    arena = max((p.offset_bytes + p.size_bytes for p in placements.values()), default=0)
+    ranked = tuple(sorted(peak.items(), key=lambda item: -item[1]))
+    return MemoryPlan(placements, spans, arena, bound, peak_op, ranked)
+
+
+def _align(size: int) -> int:
+    return -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
+def _blocks(graph: Graph, schedule: Schedule) -> list[_Block]:
+    """One block per tensor or chain of in-place tensors, and one per scratch buffer."""
+    chain_of: dict[str, list[_Piece]] = {}
+
+    def piece(name: str) -> _Piece:
+        span = schedule.lifetimes[name]
+        return _Piece(name, span.first, span.last, _align(graph[name].type.size_bytes))
+
+    chains: list[list[_Piece]] = []
+    for name in graph.inputs:
+        if name in schedule.lifetimes:
+            chain_of[name] = [piece(name)]
+            chains.append(chain_of[name])
+    for index, op in enumerate(graph.ops):
+        spec = INTEGER_OPS[op.kind]
+        for position, name in enumerate(op.writes):
+            if name not in schedule.lifetimes or name in chain_of:
+                continue
+            host = None
+            if position == 0:
+                host = _in_place(graph, schedule, index, spec.in_place, _align(graph[name].type.size_bytes))
+            if host is None:
+                chain_of[name] = []
+                chains.append(chain_of[name])
+            else:
+                chain_of[name] = chain_of[host]
+            chain_of[name].append(piece(name))
+        scratch = _align(spec.scratch_bytes(op, graph))
+        if scratch:
+            chains.append([_Piece(f"{op.name}.scratch", index, index, scratch)])
+    return [_Block(tuple(chain)) for chain in chains]
+
+
+def _in_place(
+    graph: Graph, schedule: Schedule, index: int, positions: Sequence[int], size: int
+) -> str | None:
+    """The dying input whose place the first output takes."""
+    op = graph.ops[index]
+    for position in positions:
+        name = op.inputs[position]
+        if not name:
+            continue
+        root = graph.storage(name)
+        span = schedule.lifetimes.get(root)
+        others = [n for i, n in enumerate(op.inputs) if i != position and n]
+        if span is None or span.last != index or root in map(graph.storage, others):
+            continue
+        if _align(graph[root].type.size_bytes) >= size:
+            return root
+    return None
+
+
+def _live_bytes(blocks: Sequence[_Block], steps: int) -> list[int]:
+    """Sum of live bytes while each op runs."""
+    live = [0] * steps
+    for block in blocks:
+        for step in range(block.pieces[0].first, block.pieces[-1].last + 1):
+            sizes = [p.size for p in block.pieces if p.first <= step <= p.last]
+            live[step] += max(sizes, default=0)
+    return live
+
+
+def _conflicts(blocks: Sequence[_Block]) -> list[list[tuple[int, int, int]]]:
+    """For each block: (other block, its size, own size) for every pair of pieces alive at once."""
+    table: list[list[tuple[int, int, int]]] = [[] for _ in blocks]
+    for i, a in enumerate(blocks):
+        for j in range(i):
+            b = blocks[j]
+            for pa in a.pieces:
+                for pb in b.pieces:
+                    if pa.first <= pb.last and pb.first <= pa.last:
+                        table[i].append((j, pb.size, pa.size))
+                        table[j].append((i, pa.size, pb.size))
+    return table
+
+
+def _place(blocks: Sequence[_Block], bound: int) -> list[int]:
+    """The best offsets found."""
+    conflicts = _conflicts(blocks)
+    indices = range(len(blocks))
+    orders = [
+        sorted(indices, key=lambda i: (-blocks[i].size, blocks[i].pieces[0].first)),
+        sorted(indices, key=lambda i: (-blocks[i].area, -blocks[i].size)),
+        sorted(indices, key=lambda i: (blocks[i].pieces[0].first, -blocks[i].size)),
+    ]
+    best_arena, best_order, best = min(
+        ((arena, order, offsets) for order in orders for arena, offsets in [_fit(order, blocks, conflicts)]),
+        key=lambda found: found[0],
+    )
+    rng = random.Random(0)
+    for _ in range(EXCHANGES if len(blocks) > 1 else 0):
+        if best_arena <= bound:
+            break
+        order = list(best_order)
+        # Whatever reaches the top is worth placing earlier.
+        high = max(indices, key=lambda i: best[i] + blocks[i].size)
+        position = order.index(high) if rng.random() < 0.5 else rng.randrange(len(order))
+        order.insert(rng.randrange(position + 1), order.pop(position))
+        arena, offsets = _fit(order, blocks, conflicts)
+        if arena <= best_arena:
+            best_arena, best_order, best = arena, order, offsets
+    return best
+
+
+def _fit(
+    order: Sequence[int],
+    blocks: Sequence[_Block],
+    conflicts: Sequence[Sequence[tuple[int, int, int]]],
+) -> tuple[int, list[int]]:
+    """First fit: each block at the lowest offset that overlaps no placed block in time."""
+    offsets = [-1] * len(blocks)
+    arena = 0
+    for i in order:
+        forbidden = sorted(
+            (offsets[j] - own_size, offsets[j] + other_size)
+            for j, other_size, own_size in conflicts[i]
+            if offsets[j] >= 0
+        )
+        offset = 0
+        for low, high in forbidden:
+            if offset <= low:
+                break
+            offset = max(offset, high)
+        offsets[i] = offset
+        arena = max(arena, offset + blocks[i].size)
+    return arena, offsets

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gives every gradient its static scale, and with it all multipliers of the backward pass.
+
+Once the masks are fixed the backward pass is linear in the loss gradient g, so each gradient
+tensor t has a scale relative to it: s_t = rho_t max|g| / 127, rho_t = max|t| / max|g| over the
+calibration samples (docs/numerics.md, section 2). The forward pass runs in integers, the
+gradients in real numbers. Updates get 256 s_t / s_w^2: quantization-aware scaling (section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tte.ir import Graph, Op
+from tte.ops import INTEGER_OPS
+from tte.ops.arith import GRAD_MAX, fixed_multipliers
+from tte.ops.loss import SoftmaxCrossEntropyAttrs, real_gradient
+from tte.ops.quantized import UpdateAttrs
+from tte.ops.spec import GradScale
+
+Array = NDArray[Any]
+BATCH_BYTES = 256 * 2**20
+
+
+def scale_gradients(
+    graph: Graph,
+    x: NDArray[np.int8],
+    labels: NDArray[np.integer],
+    run_op: Any,
+) -> Graph:
+    """Fills multipliers and rates of a pruned training graph.
+
+    x: int8 samples [N, ...] as the network takes them; labels [N]. `run_op(graph, op, values)`
+    is the integer interpreter.
+    """
+    rho = measure(graph, x, labels, run_op)
+    return graph.with_changes(ops=[_scaled(graph, op, rho) for op in graph.ops])
+
+
+def real_backward(
+    graph: Graph, x: NDArray[np.int8], labels: NDArray[np.integer], run_op: Any
+) -> tuple[dict[str, Array], Array]:
+    """All values of a batch with gradients as real numbers per integer step, and max|g| per
+    sample. Updates give the gradient of their parameter, summed over the batch, under the name
+    of the op."""
+    values: dict[str, Array] = {graph.inputs[0]: x}
+    peak = np.ones(len(x))
+    for op in graph.ops:
+        spec = INTEGER_OPS[op.kind]
+        if isinstance(op.attrs, SoftmaxCrossEntropyAttrs):
+            grad, peak = real_gradient(op.attrs.scale, values[op.inputs[0]], labels)
+            values[op.outputs[0]] = grad.astype(np.float32)
+        elif spec.accumulate is not None:
+            values[op.outputs[0]] = _real_grad(graph, op, values)
+        elif isinstance(op.attrs, UpdateAttrs):
+            if spec.real_gradient is not None:
+                values[op.name] = spec.real_gradient(op, [values[name] for name in op.inputs[:2] if name in values])
+        else:
+            outputs = run_op(graph, op, values)
+            values.update(zip(op.outputs, outputs, strict=False))
+    return values, peak
+
+
+def _real_grad(graph: Graph, op: Op, values: Mapping[str, Array]) -> Array:
+    spec = INTEGER_OPS[op.kind]
+    assert spec.accumulate is not None
+    inputs = [values[n] if n in values else graph[n].data for n in op.inputs[:-2]]
+    addend, mask = op.inputs[-2:]
+    scale: GradScale = op.attrs.scale
+    real = spec.accumulate(op, inputs) * np.asarray(scale.factor, np.float32)  # type: ignore[arg-type]
+    if addend:
+        real = real + values[addend] * np.asarray(scale.addend_factor, np.float32)
+    if mask:
+        real = real * values[mask]
+    return real.astype(np.float32)
+
+
+def measure(
+    graph: Graph, x: NDArray[np.int8], labels: NDArray[np.integer], run_op: Any
+) -> dict[str, float]:
+    """rho of every gradient tensor."""
+    loss = next(op for op in graph.ops if isinstance(op.attrs, SoftmaxCrossEntropyAttrs))
+    names = [op.outputs[0] for op in graph.ops if INTEGER_OPS[op.kind].accumulate is not None]
+    rho = dict.fromkeys(names, 0.0)
+    per_sample = 8 * sum(graph[name].type.elems for op in graph.ops for name in op.writes)
+    batch = max(1, min(len(x), BATCH_BYTES // max(1, per_sample)))
+    for start in range(0, len(x), batch):
+        part = slice(start, start + batch)
+        values, peak = real_backward(graph, x[part], labels[part], run_op)
+        peak = np.maximum(peak, 1e-30)
+        for name in names:
+            largest = np.abs(values[name]).reshape(len(peak), -1).max(axis=1)
+            rho[name] = max(rho[name], float((largest / peak).max()))
+    rho[loss.outputs[0]] = max(loss.attrs.scale)
+    for op in graph.ops:  # views and gathers have their source's scale, dead gradients any
+        if op.inputs and op.inputs[0] in rho and op.outputs[0] not in rho:
+            rho[op.outputs[0]] = rho[op.inputs[0]]
+        if rho.get(op.outputs[0]) == 0.0:
+            rho[op.outputs[0]] = rho[op.inputs[0]]
+    return rho
+
+
+def _scaled(graph: Graph, op: Op, rho: Mapping[str, float]) -> Op:
+    if isinstance(op.attrs, UpdateAttrs):
+        grad = op.inputs[-4]
+        return replace(op, attrs=op.attrs.with_rates(rho[grad] / GRAD_MAX))
+    if INTEGER_OPS[op.kind].accumulate is None:
+        return op
+    scale: GradScale = op.attrs.scale
+    addend, out = op.inputs[-2], op.outputs[0]
+    real = np.asarray(scale.factor) * (rho[op.inputs[0]] / rho[out])
+    if addend:
+        real = np.concatenate([real, np.asarray(scale.addend_factor) * (rho[addend] / rho[out])])
+    multipliers, pre_shift = fixed_multipliers(real)
+    channels = len(scale.factor)
+    new_scale = replace(
+        scale,
+        multipliers=multipliers[:channels],
+        addend_multipliers=multipliers[channels:],
+        pre_shift=pre_shift,
+    )
+    return replace(op, attrs=replace(op.attrs, scale=new_scale))
+
+
+__all__: Sequence[str] = ["measure", "real_backward", "scale_gradients"]

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the ops in order and says how long every tensor lives.
+
+Forward ops keep their order. In the backward pass an update runs as soon as it may, since it
+ends the life of a saved activation, but after everything that still reads the old value: each
+grad_input comes before the in-place update of the same layer.
+"""
+
+from __future__ import annotations
+
+from tte.ir import Graph, Op, Role, Schedule
+from tte.ir.plan import Lifetime
+from tte.ops.loss import SoftmaxCrossEntropyAttrs
+from tte.ops.quantized import UpdateAttrs
+
+
+def schedule(graph: Graph) -> tuple[Graph, Schedule]:
+    """The graph in execution order, and its schedule."""
+    ordered = graph.with_changes(ops=_order(graph))
+    ops = ordered.ops
+    loss = next(i for i, op in enumerate(ops) if isinstance(op.attrs, SoftmaxCrossEntropyAttrs))
+    return ordered, Schedule(loss, _training_only(ordered, loss), lifetimes(ordered))
+
+
+def _order(graph: Graph) -> list[Op]:
+    """Stable topological order; an update goes first among the ready ops."""
+    before: dict[int, set[int]] = {}
+    producer = {name: i for i, op in enumerate(graph.ops) for name in op.writes}
+    for i, op in enumerate(graph.ops):
+        before[i] = {producer[name] for name in op.reads if name in producer}
+        for name in op.writes:
+            stored_in = graph[name].stored_in
+            if isinstance(op.attrs, UpdateAttrs) and stored_in is not None:
+                before[i] |= {
+                    j for j, other in enumerate(graph.ops) if j != i and stored_in in other.reads
+                }
+    order: list[Op] = []
+    done: set[int] = set()
+    while len(order) < len(graph.ops):
+        ready = [i for i in before if i not in done and before[i] <= done]
+        if not ready:
+            raise ValueError("the graph has a cycle")
+        first = min(ready, key=lambda i: (not isinstance(graph.ops[i].attrs, UpdateAttrs), i))
+        done.add(first)
+        order.append(graph.ops[first])
+    return order
+
+
+def _training_only(graph: Graph, loss: int) -> frozenset[int]:
+    """Forward ops that the logits do not need."""
+    needed = {graph.outputs[0]}
+    skipped = set()
+    for i in range(loss - 1, -1, -1):
+        op = graph.ops[i]
+        if needed.isdisjoint(op.writes):
+            skipped.add(i)
+        else:
+            needed.update(op.reads)
+    return frozenset(skipped)
+
+
+def lifetimes(graph: Graph) -> dict[str, Lifetime]:
+    """First and last op that needs each arena tensor; views count for what they are stored in."""
+    end = len(graph.ops) - 1
+    spans: dict[str, Lifetime] = {}
+
+    def need(name: str, index: int) -> None:
+        root = graph.storage(name)
+        if graph[root].role not in (Role.ACTIVATION, Role.GRADIENT, Role.INPUT):
+            return
+        span = spans.get(root, Lifetime(index, index))
+        spans[root] = Lifetime(min(span.first, index), max(span.last, index))
+
+    for name in graph.inputs:
+        need(name, 0)
+    for index, op in enumerate(graph.ops):
+        for name in (*op.reads, *op.writes):
+            need(name, index)
+    for name in graph.outputs[1:]:
+        need(name, end)
+    return spans

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiler on one screen: import, quantise, differentiate, prune, schedule, place."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tte.board import Board
+from tte.data import Dataset, InputTransform, check_against
+from tte.errors import DoesNotFit, TteError
+from tte.frontend.onnx import load_model
+from tte.ir import Graph, MemoryPlan
+from tte.ir.text import graph_text, memory_text, plan_text, schedule_text
+from tte.ir.verify import verify
+from tte.passes.calibrate import calibrate
+from tte.passes.differentiate import differentiate
+from tte.passes.fold import fold
+from tte.passes.head import replace_head
+from tte.passes.memory import plan_memory
+from tte.passes.prune import prune
+from tte.passes.quantize import quantize
+from tte.passes.scale_gradients import scale_gradients
+from tte.passes.schedule import schedule
+from tte.passes.update import plan_update
+from tte.program import DEFAULT_LEARNING_RATE, InputSpec, Program
+from tte.reference import run_op
+
+CALIBRATION_SAMPLES = 128
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """What the command line can say; `update` is a SPEC, see tte/passes/update.py."""
+
+    board: Board
+    classes: int | None = None
+    update: str = "last:3"
+    sram_bytes: int | None = None
+    flash_bytes: int | None = None
+    seed: int = 0
+    mean: tuple[float, ...] = (128.0,)
+    std: tuple[float, ...] = (127.5,)
+    dump_dir: Path | None = None
+
+
+def compile_model(model_path: Path, dataset: Dataset, options: CompileOptions) -> Program:
+    """Turns a model into a program for a board; TteError or DoesNotFit where it cannot."""
+    dump = _dumper(options.dump_dir)
+    imported = dump("1-import", graph_text, verify(load_model(model_path)))
+    folded = fold(imported)
+    if options.classes is not None:
+        folded = replace_head(folded, options.classes, options.seed)
+    folded = dump("2-fold", graph_text, verify(folded))
+    samples = _calibration_samples(dataset, folded, options)
+    calibrated = calibrate(folded, samples.real)
+    forward = dump("3-quantize", graph_text, verify(quantize(calibrated)))
+    full = dump("4-differentiate", graph_text, verify(differentiate(forward)))
+    plan = dump("5-update", plan_text, plan_update(forward, options.update))
+    pruned = dump("6-prune", graph_text, verify(prune(full, plan)))
+    spec = _input_spec(forward, options)
+    codes = InputTransform(spec.scale, spec.zero_point, spec.mean, spec.std).quantize(samples.raw)
+    scaled = scale_gradients(pruned, codes, samples.labels, run_op)
+    ordered, order = schedule(scaled)
+    dump("7-schedule", lambda o: schedule_text(ordered, o), order)
+    memory = dump("8-memory", memory_text, plan_memory(verify(ordered, scheduled=True), order))
+    program = Program(
+        name=forward.name,
+        model_sha256=hashlib.sha256(model_path.read_bytes()).hexdigest(),
+        board=options.board,
+        sram_limit_bytes=options.sram_bytes or options.board.sram.size_bytes,
+        flash_limit_bytes=options.flash_bytes or options.board.flash.size_bytes,
+        input=spec,
+        class_names=dataset.class_names,
+        learning_rate=DEFAULT_LEARNING_RATE,
+        seed=options.seed,
+        plan=plan,
+        graph=ordered,
+        schedule=order,
+        memory=memory,
+    )
+    check_fit(program)
+    return program
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    raw: np.ndarray
+    real: np.ndarray
+    labels: np.ndarray
+
+
+def _calibration_samples(dataset: Dataset, graph: Graph, options: CompileOptions) -> _Samples:
+    """Seeded samples of the training part, as they are and as the float model sees them."""
+    shape = graph[graph.inputs[0]].type.shape
+    hwc = shape[1:] if len(shape) == 4 else (1, 1, shape[1])
+    classes = graph[graph.outputs[0]].type.shape[1]
+    dataset = check_against(dataset, hwc, classes)
+    count = min(CALIBRATION_SAMPLES, len(dataset.x_train))
+    picked = np.random.default_rng(options.seed).permutation(len(dataset.x_train))[:count]
+    raw = dataset.x_train[picked]
+    if raw.dtype.kind == "f" and not np.isfinite(raw).all():
+        raise TteError(what="the training data holds NaN or infinity")
+    real = InputTransform(1.0, 0, options.mean, options.std).to_float(raw)
+    return _Samples(
+        raw.reshape(count, *shape[1:]), real.reshape(count, *shape[1:]), dataset.y_train[picked]
+    )
+
+
+def _input_spec(graph: Graph, options: CompileOptions) -> InputSpec:
+    tensor = graph[graph.inputs[0]]
+    assert tensor.quant is not None
+    shape = tensor.type.shape
+    height, width, channels = shape[1:] if len(shape) == 4 else (1, 1, shape[1])
+    quant = tensor.quant
+    return InputSpec(
+        (height, width, channels),
+        quant.per_tensor_scale,
+        quant.zero_point,
+        options.mean,
+        options.std,
+    )
+
+
+def check_fit(program: Program) -> None:
+    """DoesNotFit, with the peak step's largest buffers, where SRAM or flash cannot hold it."""
+    memory, stack = program.memory, program.board.stack_reserve_bytes
+    sram = memory.arena_bytes + program.trainable_bytes + stack
+    if sram > program.sram_limit_bytes:
+        peak = program.graph.ops[memory.peak_op]
+        rows = "\n".join(f"{size:>9}  {name}" for name, size in memory.peak[:8])
+        raise DoesNotFit(
+            what=f"the program needs {sram} bytes of SRAM, the limit is {program.sram_limit_bytes}",
+            where=f"peak at {peak.name} ({peak.kind})",
+            why=f"arena {memory.arena_bytes}, trained tensors {program.trainable_bytes}, "
+            f"stack {stack}; live at the peak (bytes):\n{rows}",
+            hint="train less (--update), raise --sram, or use a smaller input",
+        )
+    if program.constant_bytes > program.flash_limit_bytes:
+        raise DoesNotFit(
+            what=f"the weights need {program.constant_bytes} bytes of flash, "
+            f"the limit is {program.flash_limit_bytes}",
+            hint="raise --flash, or use a smaller model",
+        )
+
+
+def _dumper(folder: Path | None) -> Callable[..., object]:
+    """Writes a stage as text where --dump asks for it, and passes it on."""
+
+    def dump(name: str, text: Callable[..., str], stage: object) -> object:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{name}.txt").write_text(text(stage), encoding="utf-8")
+        return stage
+
+    return dump
+
+
+__all__ = ["CompileOptions", "MemoryPlan", "check_fit", "compile_model"]

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled program: all that code generation may know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tte.board import Board
+from tte.ir import Graph, MemoryPlan, Role, Schedule, TrainPlan
+
+DEFAULT_LEARNING_RATE = 2e-3
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """How samples enter: real = (pixel - mean) / std for uint8, real = scale * (q - zero_point).
+    `shape` is (height, width, channels); mean and std have one value, or one per channel."""
+
+    shape: tuple[int, int, int]
+    scale: float
+    zero_point: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A scheduled, placed training graph for a board."""
+
+    name: str
+    model_sha256: str
+    board: Board
+    sram_limit_bytes: int
+    flash_limit_bytes: int
+    input: InputSpec
+    class_names: tuple[str, ...]
+    learning_rate: float
+    seed: int
+    plan: TrainPlan
+    graph: Graph
+    schedule: Schedule
+    memory: MemoryPlan
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Trained tensors and their residuals, in the order in which the layers run."""
+        order: dict[str, None] = {}
+        positions = {op.name: i for i, op in enumerate(self.graph.ops)}
+        updates = [op for op in self.graph.ops if hasattr(op.attrs, "layer")]
+        for op in sorted(updates, key=lambda op: (positions[op.attrs.layer], op.attrs.param)):
+            order.update(dict.fromkeys(op.inputs[-2:]))
+        return tuple(order)
+
+    @property
+    def trainable_bytes(self) -> int:
+        """SRAM for trained tensors and residuals."""
+        return sum(self.graph[name].type.size_bytes for name in self.trained)
+
+    @property
+    def constant_bytes(self) -> int:
+        """Flash for frozen weights and biases, without tables."""
+        return sum(
+            tensor.type.size_bytes
+            for tensor in self.graph.tensors.values()
+            if tensor.role is Role.CONSTANT
+        )

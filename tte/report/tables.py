@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A report as tables of at most 100 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+TOP_OPS = 12
+WIDTH = 100
+
+_MEMORY_ROWS = (
+    ("arena (activations, gradients)", "arena_bytes", None),
+    ("trained weights and residuals", "trainable_bytes", None),
+    ("static data (.data + .bss)", "static_bytes", None),
+    ("stack, high-water mark", "stack_bytes", None),
+    ("SRAM, everything", "sram_bytes", "sram_limit_bytes"),
+    ("flash", "flash_bytes", "flash_limit_bytes"),
+)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that never makes a table wider than 100 columns."""
+    made = Console(stderr=stderr, highlight=False)
+    if made.width > WIDTH or not made.is_terminal:
+        made.width = WIDTH
+    return made
+
+
+def print_report(report: Mapping[str, Any], out: Console, top: int = TOP_OPS) -> None:
+    """Everything that the report knows; sections without a value are left out."""
+    emulator = report["emulator"]
+    parts = [report["model"]["name"], f"{report['board']} ({report['cpu']})"]
+    parts += [report["compiler"]] if report["compiler"] else []
+    if emulator["name"]:
+        parts.append(f"{emulator['name']} {emulator['version'] or ''}".rstrip())
+    out.print(escape(", ".join(str(part) for part in parts)), style="bold", soft_wrap=True)
+    if report["training"]["accuracy_before"] is not None:
+        out.print(accuracy_table(report))
+    out.print(memory_table(report))
+    if report["instructions"]["train_step"] is not None:
+        out.print(instructions_table(report, top))
+
+
+def accuracy_table(report: Mapping[str, Any]) -> Table:
+    """Accuracy on the test part before and after, loss at the start and the end."""
+    training = report["training"]
+    table = _table("Training")
+    for column in ("steps", "learning rate", "loss", "accuracy before", "accuracy after"):
+        table.add_column(column, justify="right")
+    table.add_row(
+        f"{training['steps']:,}",
+        "-" if training["learning_rate"] is None else f"{training['learning_rate']:g}",
+        _loss_text(training["loss"]),
+        _percent(training["accuracy_before"]),
+        _percent(training["accuracy_after"]),
+    )
+    saturated = sum((training["saturations"] or {}).values())
+    if saturated:
+        table.caption = f"{saturated:,} gradient values were saturated"
+    return table
+
+
+def memory_table(report: Mapping[str, Any]) -> Table:
+    """What the firmware takes of SRAM and flash."""
+    memory = report["memory"]
+    table = _table("Memory")
+    table.add_column("what")
+    for column in ("bytes", "limit", "used"):
+        table.add_column(column, justify="right")
+    for title, key, limit_key in _MEMORY_ROWS:
+        used, limit = memory[key], memory[limit_key] if limit_key else None
+        share = f"{100 * used / limit:.1f} %" if used is not None and limit else ""
+        table.add_row(title, _count(used), "" if limit is None else _count(limit), share)
+    return table
+
+
+def instructions_table(report: Mapping[str, Any], top: int = TOP_OPS) -> Table:
+    """Totals, and the ops of a training step that take most."""
+    section = report["instructions"]
+    step = section["train_step"]
+    table = _table("Instructions")
+    table.add_column("op", max_width=50, overflow="ellipsis", no_wrap=True)
+    table.add_column("kernel", max_width=30, overflow="ellipsis", no_wrap=True)
+    for column in ("MACs", "instructions", "share"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_row("[bold]one inference[/]", "", "", _count(section["inference"]), "")
+    table.add_row("[bold]one training step[/]", "", "", _count(step), "100.0 %")
+    ops = sorted(section["by_op"], key=lambda op: -(op["instructions"] or 0))
+    for op in ops[:top]:
+        share = f"{100 * op['instructions'] / step:.1f} %" if step else ""
+        name, kernel = escape(str(op["op"])), escape(str(op["kernel"]))
+        table.add_row(name, kernel, _count(op["macs"]), _count(op["instructions"]), share)
+    rest = ops[top:]
+    if rest:
+        macs = sum(op["macs"] or 0 for op in rest)
+        count = sum(op["instructions"] for op in rest)
+        share = f"{100 * count / step:.1f} %" if step else ""
+        table.add_row(f"{len(rest)} more", "", _count(macs), _count(count), share)
+    return table
+
+
+def plain_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    """A table of texts; a column whose name starts with '#' holds numbers."""
+    table = _table(title)
+    for column in columns:
+        table.add_column(column.lstrip("#"), justify="right" if column[0] == "#" else "left")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", caption_justify="left")
+
+
+def _loss_text(loss: list[float]) -> str:
+    if not loss:
+        return "-"
+    span = max(1, min(50, len(loss) // 4))
+    return f"{sum(loss[:span]) / span:.3f} → {sum(loss[-span:]) / span:.3f}"
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
