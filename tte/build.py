@@ -299,18 +299,24 @@ def _does_not_fit(diagnostics: str, project_dir: Path, board: Board) -> DoesNotF
 
 
 def _unless_fresh(product: Path, key: str, make: Callable[[Path], None]) -> None:
-    """Calls `make` for a temporary path and renames it, unless `product` was made with `key`."""
+    """Calls `make` for a temporary path and renames it, unless `product` was made with `key`
+    and nobody (the Makefile, say) has written it since."""
     stamp = product.with_suffix(".key")
-    if product.is_file() and stamp.is_file() and stamp.read_text(encoding="ascii") == key:
+    made_before = product.is_file() and stamp.is_file()
+    if made_before and stamp.read_text(encoding="ascii") == _stamp(key, product):
         return
     partial = product.with_suffix(f".{os.getpid()}.tmp")
     try:
         make(partial)
         stamp.unlink(missing_ok=True)
         partial.replace(product)
-        stamp.write_text(key, encoding="ascii")
+        stamp.write_text(_stamp(key, product), encoding="ascii")
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _stamp(key: str, product: Path) -> str:
+    return f"{key} {hashlib.sha256(product.read_bytes()).hexdigest()}\n"
 
 
 def _run(project_dir: Path, command: Sequence[str], subject: str) -> None:

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -412,7 +412,7 @@ def doctor_command(json: Json = None, quiet: Quiet = False) -> None:
         raise TteError(
             "something that tte needs is missing",
             why=", ".join(missing) or "there is no compiler for Arm",
-            hint="sudo apt install gcc-arm-none-eabi libnewlib-arm-none-eabi, or pip install ziglang",
+            hint="sudo apt install gcc-arm-none-eabi libnewlib-arm-none-eabi\nor: pip install ziglang",
         )
 
 
@@ -539,6 +539,7 @@ def _write_project(
         output.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
         partial = folder / "new"
+        partial.mkdir()
         emit_project(program, partial)
         manifest = read_program(partial)
         if compiler is not None and manifest.get("compiler") != compiler:
@@ -609,7 +610,7 @@ def _show(report: dict[str, Any], json: Path | None, quiet: bool, top: int = 12)
 def _show_rows(
     title: str,
     columns: tuple[str, ...],
-    rows: list[tuple[str, ...]],
+    rows: Sequence[tuple[str, ...]],
     facts: dict[str, Any],
     json: Path | None,
     quiet: bool,

@@ -31,6 +31,7 @@ from tte.program import DEFAULT_LEARNING_RATE, InputSpec, Program
 from tte.reference import run_op
 
 CALIBRATION_SAMPLES = 128
+GRADIENT_SAMPLES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ def compile_model(model_path: Path, dataset: Dataset, options: CompileOptions) -
     plan = dump("5-update", plan_text, plan_update(forward, options.update))
     pruned = dump("6-prune", graph_text, verify(prune(full, plan)))
     spec = _input_spec(forward, options)
-    codes = InputTransform(spec.scale, spec.zero_point, spec.mean, spec.std).quantize(samples.raw)
-    scaled = scale_gradients(pruned, codes, samples.labels, run_op)
+    codes = InputTransform(spec.scale, spec.zero_point, spec.mean, spec.std).quantize(samples.raw[:GRADIENT_SAMPLES])
+    scaled = scale_gradients(pruned, codes, samples.labels[:GRADIENT_SAMPLES], run_op)
     ordered, order = schedule(scaled)
     dump("7-schedule", lambda o: schedule_text(ordered, o), order)
     memory = dump("8-memory", memory_text, plan_memory(verify(ordered, scheduled=True), order))

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 SIZE = 16  # the 8x8 scans are enlarged to SIZE x SIZE
-ROTATION_DEGREES = 30.0
-CONTRAST = 0.6
-NOISE = 20.0  # standard deviation, in grey levels
+ROTATION_DEGREES = 35.0
+CONTRAST = 0.8
+NOISE = 10.0  # standard deviation, in grey levels
 TEST_FRACTION = 0.3
 SEED = 2024
 

@@ -5,7 +5,7 @@
  * the other: no gradient tensor exists. x NHWC, weight and residual [out_c][kernel_h][kernel_w]
  * [in_c / groups]. A rate of 0 marks a channel that is never trained.
  * Source: docs/numerics.md, section 3; quantization-aware scaling is in the rates: MCUNetV3
- * ("On-Device Training Under 256KB Memory", NeurIPS 2022, section 2.1).
+ * ("On-Device Training Under 256KB Memory", NeurIPS 2022).
  */
 #include "tte_kernels.h"
 #include "tte_requant.h"

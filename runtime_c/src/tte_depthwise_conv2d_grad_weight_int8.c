@@ -4,7 +4,7 @@
  * tap after the other; 256 * weight + residual -= round(sum * step * rates[c]). x NHWC, weight
  * and residual [channel][kernel_h][kernel_w]. A rate of 0 marks a channel that is never trained.
  * Source: docs/numerics.md, section 3; quantization-aware scaling is in the rates: MCUNetV3
- * ("On-Device Training Under 256KB Memory", NeurIPS 2022, section 2.1).
+ * ("On-Device Training Under 256KB Memory", NeurIPS 2022).
  */
 #include "tte_kernels.h"
 #include "tte_requant.h"

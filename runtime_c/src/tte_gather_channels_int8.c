@@ -2,7 +2,7 @@
  *
  * y[outer][j][inner] = x[outer][index[j]][inner], j < count: the channels of an activation that a
  * narrowed weight update has to keep. Source: sparse tensor update, MCUNetV3 ("On-Device Training
- * Under 256KB Memory", NeurIPS 2022, section 2.3).
+ * Under 256KB Memory", NeurIPS 2022).
  */
 #include <string.h>
 

@@ -4,7 +4,7 @@
  * rates[c]), saturated at +-2^38 and split again: bias to nearest, residual in
  * -128..127. A rate of 0 marks a channel that is never trained. Source: docs/numerics.md,
  * section 3; quantization-aware scaling is in the rates: MCUNetV3 ("On-Device Training Under
- * 256KB Memory", NeurIPS 2022, section 2.1).
+ * 256KB Memory", NeurIPS 2022).
  */
 #include "tte_kernels.h"
 #include "tte_requant.h"

@@ -2,7 +2,7 @@
  *
  * y = base, then y[outer][index[j]][inner] = values[outer][j][inner], j < count: the whole weight
  * tensor, most of it in flash (base), the trained channels in SRAM (values). Source: sparse tensor
- * update, MCUNetV3 ("On-Device Training Under 256KB Memory", NeurIPS 2022, section 2.3).
+ * update, MCUNetV3 ("On-Device Training Under 256KB Memory", NeurIPS 2022).
  */
 #include <string.h>
 

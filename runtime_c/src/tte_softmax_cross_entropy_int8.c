@@ -73,11 +73,8 @@ static tte_factor factor_times_ratio(tte_factor factor, uint64_t part, uint64_t 
         whole >>= 1;
         part >>= 1;
     }
-    int64_t quotient = (int64_t)((part << 31) / whole); /* part / whole = quotient * 2^-exponent */
-    if (quotient == (int64_t)1 << 31) {
-        quotient >>= 1;
-        exponent--;
-    }
+    /* part / whole = quotient * 2^-exponent, quotient in [2^30, 2^31] */
+    const int64_t quotient = (int64_t)((part << 31) / whole);
     const int64_t product = factor.mantissa * quotient;
     const int excess = product >= (int64_t)1 << 61 ? 31 : 30;
     const tte_factor result = {(int32_t)(product >> excess), factor.exponent + exponent - excess};

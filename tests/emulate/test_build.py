@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import MakeProject, firmware_of, write_project
 from elftools.elf.elffile import ELFFile
+from tte.codegen.project import project_files
 
+from tests.emulate.fake_project import MakeProject, firmware_of, write_project
 from tte.board import load_board
 from tte.build import build_firmware, build_host, find_compiler
-from tte.codegen.project import project_files
 from tte.errors import DoesNotFit, TteError
 
 BOARD = "mps2-an386"
@@ -132,6 +132,17 @@ def test_make_builds_the_same_sections(compiler: str, make_project: MakeProject)
     )
     assert _code(folder / "build" / "firmware.elf") == _code(built.elf_path)
     assert build_firmware(folder, board, find_compiler(board, compiler)) == built
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_an_elf_of_make_is_not_taken_for_another_compilers(tmp_path: Path) -> None:
+    write_project(tmp_path, BOARD, 262144, 64)
+    built = firmware_of(tmp_path, BOARD, "gcc")
+    before = built.elf_path.read_bytes()
+    subprocess.run(["make", "OPTIMISE=-Os"], cwd=tmp_path, check=True, capture_output=True)
+    assert built.elf_path.read_bytes() != before
+    assert firmware_of(tmp_path, BOARD, "gcc") == built
+    assert built.elf_path.read_bytes() == before
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import MakeProject, OpenFake, fake_program, firmware_of
 
+from tests.emulate.fake_project import MakeProject, OpenFake, fake_program, firmware_of
 from tte.board import load_board
 from tte.emulate import Session, open_session
 from tte.emulate.session import factor
@@ -105,9 +105,9 @@ def test_the_sram_limit_holds(emulator: str, limit: int, open_fake: OpenFake) ->
     assert f"{0x2000_0000 + limit:#010x}" in fault.why
     assert f"the first byte past the SRAM limit of {limit} bytes" in fault.why
     assert "op 1, misbehave (tte_misbehave_int8), in misbehave+0x" in fault.where
-    with open_fake(emulator, sram_limit_bytes=limit) as session:
-        with pytest.raises(FirmwareFault) as caught:
-            session.train(misbehaving(WRITE_PAST), 1)
+    opened = open_fake(emulator, sram_limit_bytes=limit)
+    with opened as session, pytest.raises(FirmwareFault) as caught:
+        session.train(misbehaving(WRITE_PAST), 1)
     assert f"SRAM limit of {limit} bytes" in caught.value.why
     assert "in misbehave+0x" in caught.value.where
 
@@ -230,6 +230,6 @@ def test_only_positive_learning_rates() -> None:
             factor(value)
 
 
-def test_limits_of_the_boards_are_those_of_the_issue() -> None:
+def test_limits_of_the_boards_are_256_kib() -> None:
     for name in ("mps2-an386", "mps2-an500"):
         assert load_board(name).sram.size_bytes == 262144

@@ -499,15 +499,14 @@ def learning_step(mantissa: int, exponent: int, part: int, whole: int) -> tuple[
     return product >> excess, exponent + 31 + e - excess
 
 
-@random_cases
-@given(st.integers(1, 20), st.sampled_from([2**6, 2**12, 2**20, 2**31 - 1]), seeds)
-def test_softmax_cross_entropy(classes: int, spread: int, seed: int) -> None:
-    data = random(seed)
+def check_softmax_cross_entropy(classes: int, spread: int, data: Random) -> None:
+    """`spread`: of the accumulators; 2^12 is a fraction of a nat."""
     logits = data.rng.integers(-spread, spread + 1, classes).astype(np.int32)
     label = int(data.rng.integers(0, classes))
     shift = int(data.rng.integers(1, 63)) if data.rng.random() < 0.3 else 25
     logit_multipliers = data.rng.integers(2**29, 2**31, classes).astype(np.int32)
     grad_ratios = data.rng.integers(1, 32769, classes).astype(np.int32)
+    grad_ratios[data.rng.random(classes) < 0.2] = 16384  # 127 / 2 is a tie
     if data.flip():
         grad_ratios[:] = 32768
     rate = (0, 0) if data.rng.random() < 0.1 else (int(data.rng.integers(2**30, 2**31)), 40)
@@ -554,6 +553,19 @@ def test_softmax_cross_entropy(classes: int, spread: int, seed: int) -> None:
         real_grad = (softmax - np.eye(classes)[label]) * grad_ratios / 32768 * 127 / w
         assert np.abs(grad - real_grad).max() < 0.51
         assert step[0] * 2.0 ** -step[1] == pytest.approx(rate[0] * 2.0 ** -rate[1] * w, rel=1e-2)
+
+
+@random_cases
+@given(st.integers(1, 20), st.sampled_from([2**6, 2**12, 2**20, 2**31 - 1]), seeds)
+def test_softmax_cross_entropy(classes: int, spread: int, seed: int) -> None:
+    check_softmax_cross_entropy(classes, spread, random(seed))
+
+
+@pytest.mark.parametrize("classes", [128, 256, 257, 700, 1000])
+@pytest.mark.parametrize("spread", [0, 2**8, 2**12])
+def test_softmax_cross_entropy_of_many_classes(classes: int, spread: int) -> None:
+    """Sums beyond 32 bits."""
+    check_softmax_cross_entropy(classes, spread, random(classes + spread))
 
 
 # ---- gradients ----------------------------------------------------------------------------
@@ -748,6 +760,7 @@ def test_every_kernel_is_tested() -> None:
     assert [file.stem for file in PORTABLE_SOURCES if f'"{file.stem}"' not in text] == []
 
 
+@pytest.mark.skipif(asan_is_loaded(), reason="done in the run without ASan")
 @pytest.mark.parametrize(
     "command",
     [
@@ -773,7 +786,7 @@ def test_sources_compile_without_a_warning(command: str, tmp_path: Path) -> None
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.skipif(asan_is_loaded(), reason="this is the run with ASan")
+@pytest.mark.skipif(asan_is_loaded(), reason="this is that run")
 def test_again_with_address_sanitizer() -> None:
     runtime = asan_runtime()
     if runtime is None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import platform
 import signal
 import subprocess
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class HostTransport:
             bufsize=0,
             start_new_session=True,
         )
+        weakref.finalize(self, self._process.kill)  # at the latest when Python ends
 
     def send(self, data: bytes) -> None:
         self._call(lambda: self._write(data))

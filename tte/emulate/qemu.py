@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ class QemuTransport:
             enforced_sram_bytes(board, limits["sram_limit_bytes"]),
         )
         self._undo = contextlib.ExitStack()
+        weakref.finalize(self, self._undo.close)  # at the latest when Python ends
         try:
             self._start(executable, elf_path, board)
         except BaseException:

@@ -54,7 +54,8 @@ class Hello:
 @dataclass(frozen=True, slots=True)
 class OpCounts:
     """Exact instruction counts of one command. `total` spans the whole inference or training
-    step, with the calls between the ops; `by_op[i]` belongs to program["ops"][i]."""
+    step, with the calls between the ops; `by_op[i]` belongs to program["ops"][i]. A basic block
+    counts for the op that is running when it starts."""
 
     total: int
     by_op: tuple[int, ...]

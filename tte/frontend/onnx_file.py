@@ -147,9 +147,7 @@ class _Reader:
         return OnnxFile(
             name=_printable(graph.name)[:80] or "model",
             opset=opset,
-            nodes=tuple(
-                self.node(node, index, opset) for index, node in enumerate(graph.node)
-            ),
+            nodes=tuple(self.node(node, index, opset) for index, node in enumerate(graph.node)),
             constants=constants,
             inputs=tuple(self.value(v) for v in graph.input if v.name not in constants),
             outputs=tuple(self.value(v) for v in graph.output),
@@ -263,9 +261,13 @@ class _Reader:
                 raise self.mismatch(name, dims, f"{len(tensor.raw_data)} bytes")
             proto = tensor
         else:
-            fields = (tensor.float_data, tensor.int32_data, tensor.int64_data)
-            fields += (tensor.double_data, tensor.uint64_data)
-            found = max(map(len, fields))
+            found = max(
+                len(tensor.float_data),
+                len(tensor.int32_data),
+                len(tensor.int64_data),
+                len(tensor.double_data),
+                len(tensor.uint64_data),
+            )
             if found != elems:
                 raise self.mismatch(name, dims, f"{found} values")
             proto = tensor
@@ -277,7 +279,9 @@ class _Reader:
         return array
 
     def mismatch(self, name: str, dims: tuple[int, ...], found: str) -> TteError:
-        return self.error(f"tensor {name!r} of dimensions {list(dims)} holds {found}", hint=EXPORT_HINT)
+        return self.error(
+            f"tensor {name!r} of dimensions {list(dims)} holds {found}", hint=EXPORT_HINT
+        )
 
     def external_data(self, tensor: Any, name: str, expected_bytes: int) -> bytes:
         """The bytes of a tensor that lie in a file beside the model."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tte.ir import Graph, Op, TensorType
-from tte.ops import params
+from tte.ops import batch_norm, params
 from tte.ops.quantized import NO_CLAMP, clamp_codes
 from tte.ops.spec import (
     Array,
@@ -96,9 +96,10 @@ def quantize(op: Op, quantizer: Quantizer) -> None:
 
 
 def from_onnx(node: OnnxNode, importer: Importer) -> None:
-    """Add of two activations of one shape."""
+    """Add of two activations of one shape; of a constant, see batch_norm."""
     if any(importer.constant(name) is not None for name in node.inputs):
-        raise importer.fail("adding a constant is not supported", "fold it into the layer before")
+        batch_norm.arithmetic_from_onnx(node, importer)
+        return
     shapes = [importer.type_of(name).shape for name in node.inputs]
     if shapes[0] != shapes[1]:
         raise importer.fail(f"broadcasting {shapes[0]} and {shapes[1]} is not supported")

@@ -59,8 +59,10 @@ def fixed_multipliers(real: ArrayLike) -> tuple[tuple[int, ...], int]:
 def requantize(acc: Int, multipliers: ArrayLike, pre_shift: int) -> NDArray[np.int64]:
     """round(acc * multiplier * 2^(pre_shift - 32)), saturated to int32."""
     shift = 32 - pre_shift
-    product = acc.astype(np.int64) * np.asarray(multipliers, np.int64)
-    return np.clip((product + (1 << (shift - 1))) >> shift, INT32_MIN, INT32_MAX)
+    value = acc.astype(np.int64) * np.asarray(multipliers, np.int64)
+    value += 1 << (shift - 1)
+    value >>= shift
+    return value.clip(INT32_MIN, INT32_MAX, out=value)
 
 
 def requantize_grad(

@@ -132,6 +132,20 @@ def global_from_onnx(node: OnnxNode, importer: Importer) -> None:
     )
 
 
+def mean_from_onnx(node: OnnxNode, importer: Importer) -> None:
+    """ReduceMean over height and width."""
+    shape = importer.type_of(node.inputs[0]).shape
+    axes = node.attrs.get("axes")
+    if len(node.inputs) > 1 and node.inputs[1]:
+        axes = importer.constant(node.inputs[1])
+    wanted = set() if axes is None else {int(axis) for axis in np.asarray(axes).reshape(-1)}
+    if len(shape) != 4 or {axis + 4 if axis < 0 else axis for axis in wanted} != {2, 3}:
+        raise importer.fail("only the mean over height and width (axes 2 and 3) is supported")
+    global_from_onnx(node, importer)
+    if not node.attrs.get("keepdims", 1):
+        importer.emit("reshape", node.outputs[:1], None)
+
+
 # ---- integer ops --------------------------------------------------------------------------
 
 
@@ -236,7 +250,11 @@ FAMILY = Family(
             infer,
             float_reference,
             quantize,
-            {"AveragePool": average_from_onnx, "GlobalAveragePool": global_from_onnx},
+            {
+                "AveragePool": average_from_onnx,
+                "GlobalAveragePool": global_from_onnx,
+                "ReduceMean": mean_from_onnx,
+            },
         ),
     ),
     integer_ops=(

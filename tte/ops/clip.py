@@ -30,6 +30,8 @@ from tte.ops.spec import (
     TensorArg,
 )
 
+FLOAT_MAX = 3.4e38  # exporters write about this for "no bound"
+
 
 @dataclass(frozen=True, slots=True)
 class ClipAttrs:
@@ -68,6 +70,7 @@ def clip_from_onnx(node: OnnxNode, importer: Importer) -> None:
             if value is None or value.size != 1:
                 raise importer.fail("its bounds must be constant numbers")
             bounds[position] = float(value.reshape(-1)[0])
+    bounds = [math.copysign(math.inf, b) if abs(b) >= FLOAT_MAX else b for b in bounds]
     if math.isnan(bounds[0]) or math.isnan(bounds[1]) or bounds[0] > bounds[1]:
         raise importer.fail(f"its range [{bounds[0]}, {bounds[1]}] is empty")
     importer.emit("clip", node.inputs[:1], ClipAttrs((bounds[0], bounds[1])))

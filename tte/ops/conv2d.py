@@ -136,7 +136,14 @@ def infer(attrs: Conv2dAttrs, types: Sequence[TensorType]) -> TensorType:
         raise ValueError(f"weights {types[1]} with {groups} groups do not fit input {types[0]}")
     if (kernel_h, kernel_w) != attrs.window.kernel:
         raise ValueError(f"weights {types[1]} do not fit kernel {attrs.window.kernel}")
+    check_bias(types)
     return TensorType((1, *attrs.window.out_size(in_h, in_w), out_c), "float32")
+
+
+def check_bias(types: Sequence[TensorType]) -> None:
+    """ValueError where the bias has not one value per output channel."""
+    if len(types) > 2 and types[2].shape != types[1].shape[:1]:
+        raise ValueError(f"bias {types[2]} does not fit weights {types[1]}")
 
 
 def float_reference(op: Op, inputs: Sequence[Array]) -> Array:

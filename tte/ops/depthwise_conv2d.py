@@ -13,7 +13,7 @@ import numpy as np
 
 from tte.ir import Graph, Op, TensorType
 from tte.ops import params
-from tte.ops.conv2d import Conv2dAttrs, Conv2dInt8Attrs, output_factors
+from tte.ops.conv2d import Conv2dAttrs, Conv2dInt8Attrs, check_bias, output_factors
 from tte.ops.quantized import (
     add_updates,
     contribute_grad_input,
@@ -84,6 +84,7 @@ def infer(attrs: Conv2dAttrs, types: Sequence[TensorType]) -> TensorType:
     _, in_h, in_w, in_c = types[0].shape
     if types[1].shape != (in_c, *attrs.window.kernel, 1):
         raise ValueError(f"weights {types[1]} do not fit input {types[0]}")
+    check_bias(types)
     return TensorType((1, *attrs.window.out_size(in_h, in_w), in_c), "float32")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tte.ir import Graph, Op, QuantParams, Role, TensorType
 from tte.ops import params
-from tte.ops.conv2d import Conv2dInt8Attrs
+from tte.ops.conv2d import Conv2dInt8Attrs, check_bias
 from tte.ops.quantized import (
     NO_CLAMP,
     add_updates,
@@ -60,6 +60,7 @@ def infer(attrs: LinearAttrs, types: Sequence[TensorType]) -> TensorType:
     x, weight = types[:2]
     if len(x.shape) != 2 or len(weight.shape) != 2 or x.shape[1] != weight.shape[1]:
         raise ValueError(f"weights {weight} do not fit input {x}")
+    check_bias(types)
     return TensorType((1, weight.shape[0]), "float32")
 
 
@@ -69,6 +70,18 @@ def float_reference(op: Op, inputs: Sequence[Array]) -> Array:
     if len(inputs) > 2:
         y = y + inputs[2]
     return np.clip(y, *op.attrs.clamp)
+
+
+def is_logits(graph: Graph, name: str) -> bool:
+    """Whether `name` is the output of a linear layer that ends the network: int32 then."""
+    producer = graph.producers.get(name)
+    return (
+        name in graph.outputs
+        and name not in graph.consumers
+        and producer is not None
+        and producer.kind == "linear"
+        and producer.attrs.clamp == NO_CLAMP
+    )
 
 
 def quantize(op: Op, quantizer: Quantizer) -> None:

@@ -31,6 +31,7 @@ from tte.ops.spec import (
 from tte.ops.window import WindowAttrs
 
 NO_CLAMP = (-math.inf, math.inf)
+FIRST_BIAS_LIMIT = 2**26  # beyond it, rounding M to 32 bits would shift an output by 1/128 quantum
 
 
 # ---- requantisation -----------------------------------------------------------------------
@@ -51,7 +52,8 @@ class RequantAttrs:
 
     def apply(self, acc: Array) -> list[Array]:
         """int8 values and the mask of those inside the clamp range; channels last."""
-        value = arith.requantize(acc, self.multipliers, self.pre_shift) + self.output_zero_point
+        value = arith.requantize(acc, self.multipliers, self.pre_shift)
+        value += self.output_zero_point
         return list(arith.clamp_with_mask(value, self.act_min, self.act_max))
 
     def params(self) -> params.Requant:
@@ -104,9 +106,9 @@ def quantize_weights(
 ) -> tuple[str, str, QuantParams]:
     """int8 weights (per output channel, axis 0, symmetric) and int32 bias of a float layer.
 
-    Weights that came quantised keep their codes. `uniform`: one scale for all channels.
-    Biases saturate at +-2^30, so that dead channels cannot overflow an accumulator. Returns the
-    tensor names and the weights' quantisation, with one scale per channel.
+    Weights and biases that came quantised keep their codes. `uniform`: one scale for all
+    channels. Biases start within +-2^26, so that dead channels cannot overflow an accumulator.
+    Returns the tensor names and the weights' quantisation, with one scale per channel.
     """
     graph, builder = quantizer.graph, quantizer.builder
     x_scale = quantizer.quant(op.inputs[0]).per_tensor_scale
@@ -123,17 +125,30 @@ def quantize_weights(
         largest = np.full(channels, largest.max()) if uniform else largest
         # An all-zero channel gets the scale of the largest one; a large bias needs room too.
         scales = np.where(largest > 0, largest, max(float(largest.max()), 1e-3)) / 127
-        scales = np.maximum(scales, np.abs(real_bias) / (x_scale * arith.BIAS_LIMIT))
+        scales = np.maximum(scales, np.abs(real_bias) / (x_scale * FIRST_BIAS_LIMIT))
         shape = (channels, *[1] * (real.ndim - 1))
         codes = np.floor(real / scales.reshape(shape) + 0.5).clip(-127, 127).astype(np.int8)
-    quant = QuantParams(tuple(float(scale) for scale in scales), 0, 0)
-    bias_quant = QuantParams(tuple(float(x_scale * scale) for scale in scales), 0, 0)
-    if bias is not None and bias.type.dtype == "int32":
-        assert bias.data is not None
+    bias_scales = x_scale * scales
+    if (
+        bias is not None
+        and bias.data is not None
+        and bias.type.dtype == "int32"
+        and bias.quant is not None
+        and np.allclose(bias.quant.scales(channels), bias_scales, rtol=1e-5, atol=0)
+    ):
         bias_codes = bias.data.astype(np.int64)
     else:
-        bias_codes = np.floor(real_bias / np.asarray(bias_quant.scale) + 0.5)
-    bias_codes = bias_codes.clip(-arith.BIAS_LIMIT, arith.BIAS_LIMIT).astype(np.int32)
+        bias_codes = np.floor(real_bias / bias_scales + 0.5)
+    # In a dead channel the bias may be all there is: coarser codes make room for it.
+    coarser = np.maximum(1.0, np.ceil(np.abs(bias_codes) / FIRST_BIAS_LIMIT))
+    if (coarser > 1).any():
+        shape = (channels, *[1] * (codes.ndim - 1))
+        codes = np.floor(codes / coarser.reshape(shape) + 0.5).astype(np.int8)
+        bias_codes = np.floor(bias_codes / coarser + 0.5)
+        scales = scales * coarser
+    quant = QuantParams(tuple(float(scale) for scale in scales), 0, 0)
+    bias_quant = QuantParams(tuple(float(x_scale * scale) for scale in scales), 0, 0)
+    bias_codes = bias_codes.astype(np.int32)
     bound = 255 * np.abs(codes.astype(np.int64)).reshape(channels, -1).sum(axis=1)
     if np.max(bound + np.abs(bias_codes.astype(np.int64))) > arith.INT32_MAX:
         raise TteError(

@@ -57,7 +57,13 @@ def reshape_from_onnx(node: OnnxNode, importer: Importer) -> None:
     if target is None:
         raise importer.fail("its target shape must be constant")
     shape = [int(size) for size in np.asarray(target).reshape(-1)]
-    if len(shape) != 2 or shape[0] not in (0, 1, -1) or shape[1] not in (-1, x.elems):
+    batch = (1, -1) if node.attrs.get("allowzero", 0) else (0, 1, -1)
+    if (
+        len(shape) != 2
+        or shape[0] not in batch
+        or shape[1] not in (-1, x.elems)
+        or shape == [-1, -1]
+    ):
         raise importer.fail(f"only Reshape to [batch, features] is supported, not {shape}")
     _emit(node, importer)
 
@@ -68,8 +74,12 @@ def squeeze_from_onnx(node: OnnxNode, importer: Importer) -> None:
     axes = node.attrs.get("axes")
     if axes is None and len(node.inputs) > 1:
         axes = importer.constant(node.inputs[1])
-    wanted = None if axes is None else sorted(int(a) % len(shape) for a in np.asarray(axes))
-    if len(shape) != 4 or shape[1:3] != (1, 1) or wanted != [2, 3]:
+    wanted = set() if axes is None else {int(axis) for axis in np.asarray(axes).reshape(-1)}
+    if (
+        len(shape) != 4
+        or shape[1:3] != (1, 1)
+        or {axis + 4 if axis < 0 else axis for axis in wanted} != {2, 3}
+    ):
         raise importer.fail("only Squeeze of the two spatial axes of a 1x1 map is supported")
     _emit(node, importer)
 

@@ -16,6 +16,9 @@ from tte.ops import params
 from tte.ops.spec import Array, Importer, OnnxNode
 
 
+MAX_WINDOW_ELEMS = 2**27  # of the padded map, and of all windows of it side by side
+
+
 @dataclass(frozen=True, slots=True)
 class WindowAttrs:
     """Sizes as (height, width); `pads` is (top, left, bottom, right)."""
@@ -129,6 +132,8 @@ def window_from_onnx(node: OnnxNode, importer: Importer, kernel: tuple[int, int]
         raise importer.fail("only two spatial dimensions are supported")
     if min(stride) < 1 or min(dilation) < 1 or min(pads) < 0 or min(kernel) < 1:
         raise importer.fail("strides, dilations, pads and kernel must not be negative or zero")
+    if max(*stride, *dilation, *pads, *kernel) > 0xFFFF:
+        raise importer.fail("strides, dilations, pads and kernel go up to 65535")
     if attrs.get("ceil_mode", 0):
         raise importer.fail("ceil_mode = 1 is not supported", "export with ceil_mode = 0")
     auto_pad = attrs.get("auto_pad", "NOTSET")
@@ -144,6 +149,11 @@ def window_from_onnx(node: OnnxNode, importer: Importer, kernel: tuple[int, int]
     elif auto_pad != "NOTSET":
         raise importer.fail(f"auto_pad {auto_pad!r} is unknown")
     window = WindowAttrs(kernel, stride, dilation, pads, int(attrs.get("group", 1)))  # type: ignore[arg-type]
-    if min(window.out_size(*x.shape[1:3])) < 1:
+    _, in_h, in_w, channels = x.shape
+    out_h, out_w = window.out_size(in_h, in_w)
+    if min(out_h, out_w) < 1:
         raise importer.fail(f"its {kernel[0]}x{kernel[1]} window does not fit the input {x}")
+    padded = (in_h + pads[0] + pads[2]) * (in_w + pads[1] + pads[3])
+    if max(padded, out_h * out_w * kernel[0] * kernel[1]) * channels > MAX_WINDOW_ELEMS:
+        raise importer.fail("its padded input or its windows are too large for a microcontroller")
     return window

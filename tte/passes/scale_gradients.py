@@ -9,7 +9,7 @@ gradients in real numbers. Updates get 256 s_t / s_w^2: quantization-aware scali
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from tte.ops.quantized import UpdateAttrs
 from tte.ops.spec import GradScale
 
 Array = NDArray[Any]
-BATCH_BYTES = 256 * 2**20
+BATCH_BYTES = 32 * 2**20  # of a batch's tensors: small batches stay in the cache
 
 
 def scale_gradients(
@@ -43,11 +43,15 @@ def scale_gradients(
 
 
 def real_backward(
-    graph: Graph, x: NDArray[np.int8], labels: NDArray[np.integer], run_op: Any
+    graph: Graph,
+    x: NDArray[np.int8],
+    labels: NDArray[np.integer],
+    run_op: Any,
+    updates: bool = True,
 ) -> tuple[dict[str, Array], Array]:
     """All values of a batch with gradients as real numbers per integer step, and max|g| per
-    sample. Updates give the gradient of their parameter, summed over the batch, under the name
-    of the op."""
+    sample. With `updates`, the gradient of each trained parameter, summed over the batch, is
+    under the name of its update op."""
     values: dict[str, Array] = {graph.inputs[0]: x}
     peak = np.ones(len(x))
     for op in graph.ops:
@@ -58,8 +62,9 @@ def real_backward(
         elif spec.accumulate is not None:
             values[op.outputs[0]] = _real_grad(graph, op, values)
         elif isinstance(op.attrs, UpdateAttrs):
-            if spec.real_gradient is not None:
-                values[op.name] = spec.real_gradient(op, [values[name] for name in op.inputs[:2] if name in values])
+            if updates and spec.real_gradient is not None:
+                inputs = [values[name] for name in op.inputs[:2] if name in values]
+                values[op.name] = spec.real_gradient(op, inputs)
         else:
             outputs = run_op(graph, op, values)
             values.update(zip(op.outputs, outputs, strict=False))
@@ -91,7 +96,7 @@ def measure(
     batch = max(1, min(len(x), BATCH_BYTES // max(1, per_sample)))
     for start in range(0, len(x), batch):
         part = slice(start, start + batch)
-        values, peak = real_backward(graph, x[part], labels[part], run_op)
+        values, peak = real_backward(graph, x[part], labels[part], run_op, updates=False)
         peak = np.maximum(peak, 1e-30)
         for name in names:
             largest = np.abs(values[name]).reshape(len(peak), -1).max(axis=1)
@@ -126,5 +131,3 @@ def _scaled(graph: Graph, op: Op, rho: Mapping[str, float]) -> Op:
     )
     return replace(op, attrs=replace(op.attrs, scale=new_scale))
 
-
-__all__: Sequence[str] = ["measure", "real_backward", "scale_gradients"]

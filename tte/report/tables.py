@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -84,16 +84,16 @@ def instructions_table(report: Mapping[str, Any], top: int = TOP_OPS) -> Table:
     section = report["instructions"]
     step = section["train_step"]
     table = _table("Instructions")
-    table.add_column("op", max_width=50, overflow="ellipsis", no_wrap=True)
-    table.add_column("kernel", max_width=30, overflow="ellipsis", no_wrap=True)
-    for column in ("MACs", "instructions", "share"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("op", overflow="ellipsis", no_wrap=True, max_width=28)
+    table.add_column("kernel", overflow="ellipsis", no_wrap=True, max_width=27)
+    for column, width in (("MACs", 10), ("instructions", 13), ("share", 6)):
+        table.add_column(column, justify="right", no_wrap=True, min_width=width)
     table.add_row("[bold]one inference[/]", "", "", _count(section["inference"]), "")
-    table.add_row("[bold]one training step[/]", "", "", _count(step), "100.0 %")
+    table.add_row("[bold]one training step[/]", "", "", _count(step), "")
     ops = sorted(section["by_op"], key=lambda op: -(op["instructions"] or 0))
     for op in ops[:top]:
         share = f"{100 * op['instructions'] / step:.1f} %" if step else ""
-        name, kernel = escape(str(op["op"])), escape(str(op["kernel"]))
+        name, kernel = escape(str(op["op"])), escape(str(op["kernel"]).removeprefix("tte_"))
         table.add_row(name, kernel, _count(op["macs"]), _count(op["instructions"]), share)
     rest = ops[top:]
     if rest:
@@ -104,7 +104,7 @@ def instructions_table(report: Mapping[str, Any], top: int = TOP_OPS) -> Table:
     return table
 
 
-def plain_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table of texts; a column whose name starts with '#' holds numbers."""
     table = _table(title)
     for column in columns:

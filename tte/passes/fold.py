@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the float graph what a device runs: fewer ops, each with its clamp and its order.
+
+Batch normalisation joins the layer before it, relu and clip become clamp ranges, a 1x1
+convolution of a 1x1 map becomes a linear layer, Flatten's channel-first order moves into the
+weights behind it, and the softmax at the end goes: the loss has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tte.errors import TteError
+from tte.ir import Graph, Op, QuantParams, Role, Tensor, TensorType
+from tte.ops.conv2d import Conv2dAttrs
+from tte.ops.linear import LinearAttrs, is_logits
+from tte.ops.quantized import NO_CLAMP, real_data
+from tte.ops.window import WindowAttrs
+
+Array = NDArray[Any]
+
+LAYERS = ("conv2d", "depthwise_conv2d", "linear")
+CLAMPED = (*LAYERS, "add")
+MAX_DIAGONAL = 1024  # channels of a batch_norm that becomes a linear layer
+
+
+def fold(graph: Graph) -> Graph:
+    """The same function in fewer ops."""
+    graph = drop_softmax(graph)
+    graph = fold_batch_norms(graph)
+    graph = pointwise_to_linear(graph)
+    graph = fuse_clips(graph)
+    graph = order_flattened(graph)
+    graph = finish_output(graph)
+    return saturate(graph)
+
+
+@dataclass
+class _Draft:
+    """A graph while one step rewrites it: tensors, ops, and renamed activations."""
+
+    tensors: dict[str, Tensor]
+    ops: list[Op]
+    op_names: set[str]
+    renamed: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, graph: Graph) -> _Draft:
+        return cls(dict(graph.tensors), [], {op.name for op in graph.ops})
+
+    def append(self, op: Op) -> None:
+        inputs = tuple(self.renamed.get(name, name) for name in op.inputs)
+        self.ops.append(replace(op, inputs=inputs))
+
+    def constant(self, name: str, data: Array, quant: QuantParams | None = None) -> str:
+        """A new constant; its name is made unique."""
+        tensor_type = TensorType(data.shape, str(data.dtype))
+        return self.add(Tensor(name, tensor_type, Role.CONSTANT, quant, data))
+
+    def add(self, tensor: Tensor) -> str:
+        name = _free(self.tensors, tensor.name)
+        self.tensors[name] = replace(tensor, name=name)
+        return name
+
+    def flatten(self, source: str, op: Op) -> str:
+        """Adds a reshape of a 1x1 map to [1, C], for the sake of `op`; returns its output."""
+        tensor = self.tensors[source]
+        view = self.add(
+            Tensor(
+                f"{source}_flat",
+                TensorType((1, tensor.type.elems), "float32"),
+                Role.ACTIVATION,
+                tensor.quant,
+            )
+        )
+        name = _free(self.op_names, f"{op.name}_flatten")
+        self.op_names.add(name)
+        self.ops.append(Op("reshape", name, (source,), (view,), None, op.origin))
+        return view
+
+    def finish(self, graph: Graph) -> Graph:
+        outputs = [self.renamed.get(name, name) for name in graph.outputs]
+        return graph.with_changes(tensors=self.tensors.values(), ops=self.ops, outputs=outputs)
+
+
+def _free(taken: Container[str], name: str) -> str:
+    base, number = name, 2
+    while name in taken:
+        name, number = f"{base}_{number}", number + 1
+    return name
+
+
+def compose(first: tuple[float, float], second: tuple[float, float]) -> tuple[float, float]:
+    """The range of one clamp after another."""
+    low, high = (min(max(bound, second[0]), second[1]) for bound in first)
+    return low, high
+
+
+def code_range(quant: QuantParams) -> tuple[float, float]:
+    """The real numbers that int8 codes reach."""
+    scale = quant.per_tensor_scale
+    return (-128 - quant.zero_point) * scale, (127 - quant.zero_point) * scale
+
+
+def _sole_consumer(graph: Graph, name: str) -> Op | None:
+    consumers = graph.consumers.get(name, ())
+    return consumers[0] if len(consumers) == 1 and name not in graph.outputs else None
+
+
+# ---- softmax ------------------------------------------------------------------------------
+
+
+def drop_softmax(graph: Graph) -> Graph:
+    """Without the softmax that gives the output; one elsewhere is an error."""
+    output = graph.outputs[0]
+    while output in graph.producers and graph.producers[output].kind == "softmax":
+        output = graph.producers[output].inputs[0]
+    ops = _needed(graph, output)
+    inner = next((op for op in ops if op.kind == "softmax"), None)
+    if inner is not None:
+        raise TteError(
+            "softmax is supported as the last operator only",
+            where=inner.origin,
+            hint="cut the network before it",
+        )
+    return graph.with_changes(ops=ops, outputs=[output])
+
+
+def _needed(graph: Graph, output: str) -> list[Op]:
+    """The ops that the output needs."""
+    wanted, found = {output}, []
+    for op in reversed(graph.ops):
+        if wanted.intersection(op.writes):
+            wanted.update(op.reads)
+            found.append(op)
+    return found[::-1]
+
+
+# ---- batch normalisation ------------------------------------------------------------------
+
+
+def fold_batch_norms(graph: Graph) -> Graph:
+    """Each batch_norm becomes part of the layer before or behind it, or a layer."""
+    draft = _Draft.of(graph)
+    position: dict[str, int] = {}  # tensor -> index of its op in the draft
+    pending: dict[str, tuple[Array, Array]] = {}  # input of a linear -> scale, offset
+    for op in graph.ops:
+        if op.kind == "batch_norm":
+            x, y = op.inputs[0], op.outputs[0]
+            scale, offset = np.asarray(op.attrs.scale), np.asarray(op.attrs.offset)
+            at = position.get(x)
+            before = None if at is None else draft.ops[at]
+            behind = _sole_consumer(graph, y)
+            if (
+                before is not None
+                and at is not None
+                and before.kind in LAYERS
+                and before.attrs.clamp == NO_CLAMP
+                and draft.tensors[x].quant is None
+                and _sole_consumer(graph, x) is op
+            ):
+                layer = _scaled_layer(draft, before, scale, offset)
+                draft.ops[at] = replace(layer, outputs=(y,))
+                position[y] = at
+                continue
+            if (
+                len(draft.tensors[y].type.shape) == 2
+                and draft.tensors[y].quant is None
+                and behind is not None
+                and behind.kind == "linear"
+            ):
+                pending[y] = scale, offset
+                draft.renamed[y] = draft.renamed.get(x, x)
+                continue
+            op = _as_layer(draft, op, scale, offset)
+        elif op.kind == "linear" and op.inputs[0] in pending:
+            op = _scaled_columns(draft, op, *pending[op.inputs[0]])
+        position[op.outputs[0]] = len(draft.ops)
+        draft.append(op)
+    return draft.finish(graph)
+
+
+def _bias(draft: _Draft, op: Op, channels: int) -> Array:
+    if len(op.inputs) > 2 and op.inputs[2]:
+        return real_data(draft.tensors[op.inputs[2]])
+    return np.zeros(channels)
+
+
+def _finite(values: Array, op: Op) -> Array:
+    result = values.astype(np.float32)
+    if not np.isfinite(result).all():
+        raise TteError(
+            "folding a batch normalisation gives infinite weights",
+            where=op.origin,
+            why="its variance is too small or its scale too large",
+        )
+    return result
+
+
+def _scaled_layer(draft: _Draft, layer: Op, scale: Array, offset: Array) -> Op:
+    """layer(x) * scale + offset."""
+    weight = layer.inputs[1]
+    data = draft.tensors[weight]
+    bias = _bias(draft, layer, len(scale)) * scale + offset
+    if (scale != 1).any():
+        real = real_data(data)
+        real = real * scale.reshape(-1, *[1] * (real.ndim - 1))
+        weight = draft.constant(f"{weight}_folded", _finite(real, layer))
+    bias_name = draft.constant(f"{layer.inputs[1]}_folded_bias", _finite(bias, layer))
+    return replace(layer, inputs=(layer.inputs[0], weight, bias_name))
+
+
+def _scaled_columns(draft: _Draft, layer: Op, scale: Array, offset: Array) -> Op:
+    """layer(x * scale + offset)."""
+    real = real_data(draft.tensors[layer.inputs[1]])
+    bias = _bias(draft, layer, len(real)) + real @ offset
+    weight = draft.constant(f"{layer.inputs[1]}_folded", _finite(real * scale, layer))
+    bias_name = draft.constant(f"{layer.inputs[1]}_folded_bias", _finite(bias, layer))
+    return replace(layer, inputs=(layer.inputs[0], weight, bias_name))
+
+
+def _as_layer(draft: _Draft, op: Op, scale: Array, offset: Array) -> Op:
+    """A depthwise 1x1 convolution, or a diagonal linear layer."""
+    channels = len(scale)
+    kind, attrs, data = "depthwise_conv2d", _pointwise(channels), scale.reshape(-1, 1, 1, 1)
+    if len(draft.tensors[op.inputs[0]].type.shape) == 2:
+        if channels > MAX_DIAGONAL:
+            raise TteError(
+                "a batch normalisation cannot be folded",
+                where=op.origin,
+                why=f"no layer is next to it, and {channels} channels are too many for one",
+                hint="put it directly behind a linear or convolution layer",
+            )
+        kind, attrs, data = "linear", LinearAttrs(), np.diag(scale)
+    inputs = (
+        op.inputs[0],
+        draft.constant(f"{op.outputs[0]}_scale", _finite(data, op)),
+        draft.constant(f"{op.outputs[0]}_offset", _finite(offset, op)),
+    )
+    return replace(op, kind=kind, inputs=inputs, attrs=attrs)
+
+
+def _pointwise(channels: int) -> Any:
+    return Conv2dAttrs(WindowAttrs((1, 1), groups=channels))
+
+
+# ---- 1x1 maps -----------------------------------------------------------------------------
+
+
+def _is_vector_map(tensor: Tensor) -> bool:
+    return len(tensor.type.shape) == 4 and tensor.type.shape[1:3] == (1, 1)
+
+
+def pointwise_to_linear(graph: Graph) -> Graph:
+    """1x1 convolutions of 1x1 maps become linear layers where all that follows takes [1, C]."""
+    flat = _flat_outputs(graph)
+    draft = _Draft.of(graph)
+    views: dict[str, str] = {}  # 1x1 map -> its view as [1, C]
+    for op in graph.ops:
+        x, y = op.inputs[0], op.outputs[0]
+        source = draft.renamed.get(x, x)
+        if op.kind == "reshape" and source in flat:
+            quant = draft.tensors[source].quant or draft.tensors[y].quant
+            draft.tensors[source] = replace(draft.tensors[source], quant=quant)
+            draft.renamed[y] = source
+            continue
+        if y in flat:
+            tensor = draft.tensors[y]
+            draft.tensors[y] = replace(tensor, type=TensorType((1, tensor.type.elems), "float32"))
+            if op.kind == "conv2d":
+                if source not in flat and source not in views:
+                    views[source] = draft.flatten(source, op)
+                op = _as_linear(draft, op, views.get(source, source))
+        draft.append(op)
+    return draft.finish(graph)
+
+
+def _flat_outputs(graph: Graph) -> set[str]:
+    """Outputs of pointwise convolutions, and of clips behind them, that may become [1, C]."""
+    flat: set[str] = set()
+    for op in reversed(graph.ops):
+        y = op.outputs[0]
+        is_vector = op.kind == "clip" and graph[y].type.shape[1:-1] == (1, 1)
+        if (is_vector or _is_pointwise(graph, op)) and all(
+            reader.kind == "reshape" or reader.outputs[0] in flat
+            for reader in graph.consumers.get(y, ())
+        ):
+            flat.add(y)
+    for op in graph.ops:
+        if op.kind == "clip" and op.inputs[0] not in flat:
+            flat.discard(op.outputs[0])
+    return flat
+
+
+def _is_pointwise(graph: Graph, op: Op) -> bool:
+    """Whether the op is a linear layer in the guise of a convolution."""
+    if op.kind != "conv2d" or graph[op.inputs[0]].type.shape[1:3] != (1, 1):
+        return False
+    window = op.attrs.window
+    return bool(window.kernel == (1, 1) and not any(window.pads) and window.groups == 1)
+
+
+def _as_linear(draft: _Draft, op: Op, source: str) -> Op:
+    weight = draft.tensors[op.inputs[1]]
+    assert weight.data is not None
+    data = weight.data.reshape(len(weight.data), -1)
+    inputs = (source, draft.constant(f"{weight.name}_matrix", data, weight.quant), *op.inputs[2:])
+    return replace(op, kind="linear", inputs=inputs, attrs=LinearAttrs(op.attrs.clamp))
+
+
+# ---- relu, relu6, clip --------------------------------------------------------------------
+
+
+def fuse_clips(graph: Graph) -> Graph:
+    """A clip behind a layer or a sum becomes its clamp; one without bounds is dropped."""
+    draft = _Draft.of(graph)
+    position: dict[str, int] = {}
+    for op in graph.ops:
+        if op.kind == "clip":
+            x, y = op.inputs[0], op.outputs[0]
+            source = draft.renamed.get(x, x)
+            sole = source == x and _sole_consumer(graph, x) is op
+            at = position.get(source)
+            before = None if at is None else draft.ops[at]
+            quant = draft.tensors[y].quant or draft.tensors[source].quant
+            if sole and at is not None and before is not None and before.kind in CLAMPED:
+                clamp = before.attrs.clamp
+                present = draft.tensors[source].quant
+                if present is not None:
+                    clamp = compose(clamp, code_range(present))
+                attrs = replace(before.attrs, clamp=compose(clamp, op.attrs.clamp))
+                draft.ops[at] = replace(before, outputs=(y,), attrs=attrs)
+                draft.tensors[y] = replace(draft.tensors[y], quant=quant)
+                position[y] = at
+                continue
+            if op.attrs.clamp == NO_CLAMP:
+                if sole:
+                    draft.tensors[source] = replace(draft.tensors[source], quant=quant)
+                draft.renamed[y] = source
+                continue
+        position[op.outputs[0]] = len(draft.ops)
+        draft.append(op)
+    return draft.finish(graph)
+
+
+# ---- Flatten ------------------------------------------------------------------------------
+
+
+def order_flattened(graph: Graph) -> Graph:
+    """A Flatten of a map counts channel first; the columns of the linear layers behind it are
+    put in the order of the maps here, channel last."""
+    draft = _Draft.of(graph)
+    orders: dict[str, tuple[Array, Op]] = {}  # tensor -> its place in the file, per element
+    for op in graph.ops:
+        source = graph[op.inputs[0]].type.shape
+        if op.kind == "reshape" and len(source) == 4:
+            _, height, width, channels = source
+            order = np.arange(height * width * channels).reshape(channels, height, width)
+            order = order.transpose(1, 2, 0).reshape(-1)
+            if (order != np.arange(order.size)).any():
+                orders[op.outputs[0]] = order, op
+        elif any(name in orders for name in op.reads):
+            order, flatten = next(orders[name] for name in op.reads if name in orders)
+            if op.kind == "clip":
+                orders[op.outputs[0]] = order, flatten
+            elif op.kind == "linear":
+                weight = graph[op.inputs[1]]
+                assert weight.data is not None
+                name = draft.constant(f"{weight.name}_ordered", weight.data[:, order], weight.quant)
+                op = replace(op, inputs=(op.inputs[0], name, *op.inputs[2:]))
+            else:
+                raise _flatten_error(flatten, op.origin or op.name)
+        draft.append(op)
+    if graph.outputs[0] in orders:
+        raise _flatten_error(orders[graph.outputs[0]][1], "the model's output")
+    return draft.finish(graph)
+
+
+def _flatten_error(flatten: Op, reader: str) -> TteError:
+    return TteError(
+        "a flattened map must be read by linear layers",
+        where=flatten.origin,
+        why=f"it is read by {reader}",
+        hint="put a linear layer or global average pooling behind the map",
+    )
+
+
+# ---- output and saturation ----------------------------------------------------------------
+
+
+def finish_output(graph: Graph) -> Graph:
+    """The output is [1, classes]; that of a linear layer is int32 and needs no quantisation."""
+    output = graph.outputs[0]
+    if len(graph[output].type.shape) == 4:
+        draft = _Draft.of(graph)
+        draft.ops = list(graph.ops)
+        draft.renamed[output] = draft.flatten(output, graph.producers[output])
+        return draft.finish(graph)
+    if is_logits(graph, output):
+        return graph.with_changes(tensors=[replace(graph[output], quant=None)])
+    return graph
+
+
+def saturate(graph: Graph) -> Graph:
+    """A quantised output saturates, and that is how some files write relu: the range of its
+    codes joins the clamp, so that the float graph computes the same."""
+    ops = []
+    for op in graph.ops:
+        quant = graph[op.outputs[0]].quant
+        if op.kind in CLAMPED and quant is not None:
+            clamp = compose(op.attrs.clamp, code_range(quant))
+            op = replace(op, attrs=replace(op.attrs, clamp=clamp))
+        ops.append(op)
+    return graph.with_changes(ops=ops)
