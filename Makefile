@@ -9,9 +9,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SYSTEM_PACKAGES := gcc libc6-dev gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+SYSTEM_PACKAGES := gcc libc6-dev gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm python3-venv
 
 HAS_ARM_GCC = echo '\#include <string.h>' | arm-none-eabi-gcc -fsyntax-only -x c - 2>/dev/null
+HAS_VENV = $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null
 HAS_HOST_CC = echo '\#include <stdio.h>' | cc -fsyntax-only -x c - 2>/dev/null
 
 .PHONY: demo test system clean
@@ -38,12 +39,12 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "tte needs Python 3.10 or newer; choose one with: make PYTHON=python3.11" >&2; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	@$(HAS_VENV) || \
 	  { echo "Python's venv module is missing: sudo apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 system:
-	@if $(HAS_ARM_GCC) && $(HAS_HOST_CC) && command -v qemu-system-arm >/dev/null; then :; \
+	@if $(HAS_ARM_GCC) && $(HAS_HOST_CC) && $(HAS_VENV) && command -v qemu-system-arm >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \

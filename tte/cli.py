@@ -412,7 +412,8 @@ def doctor_command(json: Json = None, quiet: Quiet = False) -> None:
         raise TteError(
             "something that tte needs is missing",
             why=", ".join(missing) or "there is no compiler for Arm",
-            hint="sudo apt install gcc-arm-none-eabi libnewlib-arm-none-eabi\nor: pip install ziglang",
+            hint="sudo apt install gcc-arm-none-eabi libnewlib-arm-none-eabi\n"
+            "or: pip install ziglang",
         )
 
 
@@ -431,6 +432,8 @@ def demo_command(
     quiet: Quiet = False,
 ) -> None:
     """Fine-tune a digit classifier to a changed sensor: from a source checkout, 2 minutes."""
+    import contextlib
+    import io
     import runpy
     import tempfile
 
@@ -445,7 +448,8 @@ def demo_command(
     _check_output(output)
     with tempfile.TemporaryDirectory(prefix="tte-") as folder:
         file = Path(folder) / "digits_shifted.npz"
-        runpy.run_path(str(example / "make_data.py"))["main"](file)
+        with contextlib.redirect_stdout(io.StringIO()):
+            runpy.run_path(str(example / "make_data.py"))["main"](file)
         dataset = load_dataset(file)
     options = CompileOptions(board=load_board(board), update=DEMO_UPDATE)
     program = compile_model(example / "digits_cnn.onnx", dataset, options)

@@ -32,6 +32,7 @@ from tte.reference import run_op
 
 CALIBRATION_SAMPLES = 128
 GRADIENT_SAMPLES = 64
+FRESH_HEAD_HEADROOM = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,9 @@ def compile_model(model_path: Path, dataset: Dataset, options: CompileOptions) -
     pruned = dump("6-prune", graph_text, verify(prune(full, plan)))
     spec = _input_spec(forward, options)
     codes = InputTransform(spec.scale, spec.zero_point, spec.mean, spec.std).quantize(samples.raw[:GRADIENT_SAMPLES])
-    scaled = scale_gradients(pruned, codes, samples.labels[:GRADIENT_SAMPLES], run_op)
+    labels = samples.labels[:GRADIENT_SAMPLES]
+    headroom = 1.0 if options.classes is None else FRESH_HEAD_HEADROOM
+    scaled = scale_gradients(pruned, codes, labels, run_op, headroom)
     ordered, order = schedule(scaled)
     dump("7-schedule", lambda o: schedule_text(ordered, o), order)
     memory = dump("8-memory", memory_text, plan_memory(verify(ordered, scheduled=True), order))

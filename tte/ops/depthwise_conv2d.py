@@ -276,7 +276,7 @@ FAMILY = Family(
             grad_input_call,
             accumulate=grad_input_sums,
             scratch_bytes=grad_input_scratch,
-            in_place=(2,),
+            in_place=(0, 2),
             macs=grad_macs,
         ),
         IntegerOp(

@@ -2,7 +2,7 @@
 """What every layer with weights shares: quantised weights, requantisation, fused updates.
 
 Source: docs/numerics.md, sections 1 (forward), 2 (gradients) and 3 (update); quantization-aware
-scaling is section 3.1 of "On-Device Training Under 256KB Memory" (NeurIPS 2022).
+scaling is section 2.1 of "On-Device Training Under 256KB Memory" (NeurIPS 2022).
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ from tte.ir import TensorType
 from tte.ops import params
 from tte.ops.spec import Array, Importer, OnnxNode
 
-
 MAX_WINDOW_ELEMS = 2**27  # of the padded map, and of all windows of it side by side
 
 

@@ -4,7 +4,7 @@
 What no kept update needs goes: gradients below the first trained layer, unused masks. A layer of
 which only some channels are trained keeps its whole weights in flash and the trained slice, with
 its residual, in SRAM: a scatter puts them together while the layer runs, and a gather saves only
-those input channels that the update reads. Sparse update: section 3.2 of "On-Device Training
+those input channels that the update reads. Sparse update: section 2.2 of "On-Device Training
 Under 256KB Memory" (NeurIPS 2022).
 """
 

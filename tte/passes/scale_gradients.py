@@ -32,13 +32,15 @@ def scale_gradients(
     x: NDArray[np.int8],
     labels: NDArray[np.integer],
     run_op: Any,
+    headroom: float = 1.0,
 ) -> Graph:
     """Fills multipliers and rates of a pruned training graph.
 
     x: int8 samples [N, ...] as the network takes them; labels [N]. `run_op(graph, op, values)`
-    is the integer interpreter.
+    is the integer interpreter. `headroom`: how much larger than now gradients may become; those
+    below a fresh head grow with its weights.
     """
-    rho = measure(graph, x, labels, run_op)
+    rho = measure(graph, x, labels, run_op, headroom)
     return graph.with_changes(ops=[_scaled(graph, op, rho) for op in graph.ops])
 
 
@@ -86,7 +88,11 @@ def _real_grad(graph: Graph, op: Op, values: Mapping[str, Array]) -> Array:
 
 
 def measure(
-    graph: Graph, x: NDArray[np.int8], labels: NDArray[np.integer], run_op: Any
+    graph: Graph,
+    x: NDArray[np.int8],
+    labels: NDArray[np.integer],
+    run_op: Any,
+    headroom: float = 1.0,
 ) -> dict[str, float]:
     """rho of every gradient tensor."""
     loss = next(op for op in graph.ops if isinstance(op.attrs, SoftmaxCrossEntropyAttrs))
@@ -100,7 +106,7 @@ def measure(
         peak = np.maximum(peak, 1e-30)
         for name in names:
             largest = np.abs(values[name]).reshape(len(peak), -1).max(axis=1)
-            rho[name] = max(rho[name], float((largest / peak).max()))
+            rho[name] = max(rho[name], headroom * float((largest / peak).max()))
     rho[loss.outputs[0]] = max(loss.attrs.scale)
     for op in graph.ops:  # views and gathers have their source's scale, dead gradients any
         if op.inputs and op.inputs[0] in rho and op.outputs[0] not in rho:

@@ -3,7 +3,7 @@
 
 SPEC is `head`, `bias:K`, `last:K`, `full`, or the path of a JSON file of schema tte-update/1.
 Layers are convolutions, depthwise convolutions and linear layers, by their ONNX node names.
-Sparse update: section 3.2 of "On-Device Training Under 256KB Memory" (NeurIPS 2022).
+Sparse update: section 2.2 of "On-Device Training Under 256KB Memory" (NeurIPS 2022).
 """
 
 from __future__ import annotations
