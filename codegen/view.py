@@ -78,9 +78,7 @@ class ProgramView:
         self._names = cformat.Names(reserved=("arena", "step", "AT", "OP"))
         self._tables: dict[str, ArrayView] = {}
         self.saturations: list[str] = []
-        views = [
-            self._op(position, op) for position, op in enumerate(self._graph.ops)
-        ]
+        views = [self._op(position, op) for position, op in enumerate(self._graph.ops)]
         self.ops = [view for view in views if view is not None]
         backward = program.schedule.backward_start
         count = sum(view is not None for view in views[:backward])

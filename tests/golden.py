@@ -64,7 +64,9 @@ def gradient_cosines(models: Path, samples: np.ndarray, teacher: bool) -> list[C
     return found
 
 
-def _training_graph(models: Path, golden: np.lib.npyio.NpzFile, samples: np.ndarray) -> tuple[Graph, str]:
+def _training_graph(
+    models: Path, golden: np.lib.npyio.NpzFile, samples: np.ndarray
+) -> tuple[Graph, str]:
     """The network with the reference's head, pruned to the scheme, and the head's name."""
     graph = fold(load_model(models / "mcunet-5fps-int8-qdq.onnx"))
     head = graph.ops[-1]

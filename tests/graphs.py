@@ -144,6 +144,8 @@ def training_graph(
     forward, codes = quantized(graph, seed=seed)
     full = verify(differentiate(forward))
     pruned = verify(prune(full, plan_update(forward, update)))
-    labels = np.random.default_rng(seed).integers(0, forward[forward.outputs[0]].type.shape[1], len(codes))
+    labels = np.random.default_rng(seed).integers(
+        0, forward[forward.outputs[0]].type.shape[1], len(codes)
+    )
     ordered, _ = schedule(scale_gradients(pruned, codes, labels, run_op))
     return verify(ordered, scheduled=True), codes, labels

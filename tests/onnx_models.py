@@ -60,7 +60,9 @@ class Net:
     def quantized(self, x: str, scale: float, zero_point: int, dtype: Any = np.int8) -> str:
         """QuantizeLinear and DequantizeLinear."""
         parameters = self.const(scale), self.const(zero_point, dtype)
-        return self.node("DequantizeLinear", self.node("QuantizeLinear", x, *parameters), *parameters)
+        return self.node(
+            "DequantizeLinear", self.node("QuantizeLinear", x, *parameters), *parameters
+        )
 
     def dequantized(
         self, codes: Array, scale: Any, dtype: Any = np.int8, zero_point: Any = None, axis: int = 0

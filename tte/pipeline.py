@@ -7,14 +7,16 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tte.board import Board
 from tte.data import Dataset, InputTransform, check_against
 from tte.errors import DoesNotFit, TteError
 from tte.frontend.onnx import load_model
-from tte.ir import Graph, MemoryPlan
+from tte.ir import Graph
 from tte.ir.text import graph_text, memory_text, plan_text, schedule_text
 from tte.ir.verify import verify
 from tte.passes.calibrate import calibrate
@@ -29,6 +31,8 @@ from tte.passes.schedule import schedule
 from tte.passes.update import plan_update
 from tte.program import DEFAULT_LEARNING_RATE, InputSpec, Program
 from tte.reference import run_op
+
+_Stage = TypeVar("_Stage")
 
 CALIBRATION_SAMPLES = 128
 GRADIENT_SAMPLES = 64
@@ -52,7 +56,7 @@ class CompileOptions:
 
 def compile_model(model_path: Path, dataset: Dataset, options: CompileOptions) -> Program:
     """Turns a model into a program for a board; TteError or DoesNotFit where it cannot."""
-    dump = _dumper(options.dump_dir)
+    dump = _Dump(options.dump_dir)
     imported = dump("1-import", graph_text, verify(load_model(model_path)))
     folded = fold(imported)
     if options.classes is not None:
@@ -65,7 +69,9 @@ def compile_model(model_path: Path, dataset: Dataset, options: CompileOptions) -
     plan = dump("5-update", plan_text, plan_update(forward, options.update))
     pruned = dump("6-prune", graph_text, verify(prune(full, plan)))
     spec = _input_spec(forward, options)
-    codes = InputTransform(spec.scale, spec.zero_point, spec.mean, spec.std).quantize(samples.raw[:GRADIENT_SAMPLES])
+    codes = InputTransform(spec.scale, spec.zero_point, spec.mean, spec.std).quantize(
+        samples.raw[:GRADIENT_SAMPLES]
+    )
     labels = samples.labels[:GRADIENT_SAMPLES]
     headroom = 1.0 if options.classes is None else FRESH_HEAD_HEADROOM
     scaled = scale_gradients(pruned, codes, labels, run_op, headroom)
@@ -93,9 +99,9 @@ def compile_model(model_path: Path, dataset: Dataset, options: CompileOptions) -
 
 @dataclass(frozen=True, slots=True)
 class _Samples:
-    raw: np.ndarray
-    real: np.ndarray
-    labels: np.ndarray
+    raw: NDArray[Any]
+    real: NDArray[np.float32]
+    labels: NDArray[np.int64]
 
 
 def _calibration_samples(dataset: Dataset, graph: Graph, options: CompileOptions) -> _Samples:
@@ -152,16 +158,14 @@ def check_fit(program: Program) -> None:
         )
 
 
-def _dumper(folder: Path | None) -> Callable[..., object]:
+class _Dump:
     """Writes a stage as text where --dump asks for it, and passes it on."""
 
-    def dump(name: str, text: Callable[..., str], stage: object) -> object:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{name}.txt").write_text(text(stage), encoding="utf-8")
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def __call__(self, name: str, text: Callable[[_Stage], str], stage: _Stage) -> _Stage:
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            (self._folder / f"{name}.txt").write_text(text(stage), encoding="utf-8")
         return stage
-
-    return dump
-
-
-__all__ = ["CompileOptions", "MemoryPlan", "check_fit", "compile_model"]

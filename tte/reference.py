@@ -84,7 +84,9 @@ class Interpreter:
         values: Values = {**self.state, **feeds}
         for op in self.graph.ops[:until]:
             outputs = run_op(self.graph, op, values)
-            values.update((name, out) for name, out in zip(op.outputs, outputs, strict=False) if name)
+            values.update(
+                (name, out) for name, out in zip(op.outputs, outputs, strict=False) if name
+            )
             if INTEGER_OPS[op.kind].accumulate is not None:
                 name = op.outputs[0]
                 self.saturations[name] = self.saturations.get(name, 0) + int(outputs[1][0])

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tte.codegen.project import project_files
 
 from tte.board import load_board
 from tte.build import Firmware, build_firmware, find_compiler
+from tte.codegen.project import project_files
 from tte.emulate import Session
 from tte.errors import TteError
 

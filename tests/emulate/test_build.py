@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from tte.codegen.project import project_files
 
 from tests.emulate.fake_project import MakeProject, firmware_of, write_project
 from tte.board import load_board
 from tte.build import build_firmware, build_host, find_compiler
+from tte.codegen.project import project_files
 from tte.errors import DoesNotFit, TteError
 
 BOARD = "mps2-an386"

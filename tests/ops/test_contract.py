@@ -46,7 +46,11 @@ def check_kernels(graph: Graph, codes: np.ndarray, labels: np.ndarray, steps: in
         }
         values = {**interpreter.state, **feeds}
         for op in graph.ops:
-            expected = [out for out, name in zip(run_op(graph, op, values), (*op.outputs, "n"), strict=False) if name]
+            expected = [
+                out
+                for out, name in zip(run_op(graph, op, values), (*op.outputs, "n"), strict=False)
+                if name
+            ]
             spec = INTEGER_OPS[op.kind]
             if spec.kernel_call is not None:
                 kinds.add(op.kind)
@@ -61,9 +65,7 @@ def check_kernels(graph: Graph, codes: np.ndarray, labels: np.ndarray, steps: in
                         np.testing.assert_array_equal(
                             out.reshape(-1), want.reshape(-1), err_msg=f"{op.name} in place {way}"
                         )
-            values.update(
-                (name, out) for name, out in zip(op.writes, expected, strict=False)
-            )
+            values.update((name, out) for name, out in zip(op.writes, expected, strict=False))
         interpreter.run(feeds)
     return kinds
 

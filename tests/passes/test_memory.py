@@ -25,7 +25,7 @@ def check_no_overlap(graph: Graph, memory: MemoryPlan) -> None:
 
     def place(name: str) -> range:
         found = memory.placements[name]
-        assert 0 <= found.offset_bytes and found.offset_bytes % 4 == 0
+        assert found.offset_bytes >= 0 and found.offset_bytes % 4 == 0
         assert found.offset_bytes + found.size_bytes <= memory.arena_bytes
         return range(found.offset_bytes, found.offset_bytes + graph[name].type.size_bytes)
 
@@ -54,8 +54,12 @@ def check_no_overlap(graph: Graph, memory: MemoryPlan) -> None:
         # may do in place.
         hosts = {graph.storage(op.inputs[i]) for i in spec.in_place if op.inputs[i]}
         scratch = memory.placements.get(f"{op.name}.scratch")
-        used = set() if scratch is None else set(
-            range(scratch.offset_bytes, scratch.offset_bytes + spec.scratch_bytes(op, graph))
+        used = (
+            set()
+            if scratch is None
+            else set(
+                range(scratch.offset_bytes, scratch.offset_bytes + spec.scratch_bytes(op, graph))
+            )
         )
         for position, name in enumerate(n for n in op.writes if in_arena(n)):
             out = set(place(name))

@@ -62,7 +62,9 @@ def test_a_narrowed_gradient_is_the_slice_of_the_whole(tmp_path: Path, layer: st
     update = plan.of(layer)
     assert update is not None and update.channels is not None
     axis = 0 if layer.endswith("dw") else -1
-    np.testing.assert_allclose(part, np.take(full, update.channels, axis=axis), rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(
+        part, np.take(full, update.channels, axis=axis), rtol=1e-4, atol=1e-9
+    )
 
 
 def test_only_planned_tensors_change() -> None:

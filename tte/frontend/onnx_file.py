@@ -143,7 +143,7 @@ class _Reader:
         for tensor in graph.initializer:
             if not tensor.name or tensor.name in constants:
                 raise self.error(f"the initializer name {_printable(tensor.name)!r} is not unique")
-            constants[tensor.name] = self.array(tensor, tensor.name)
+            constants[_text(tensor.name)] = self.array(tensor, tensor.name)
         return OnnxFile(
             name=_printable(graph.name)[:80] or "model",
             opset=opset,
@@ -169,7 +169,7 @@ class _Reader:
     def value(self, info: Any) -> OnnxValue:
         """A graph input or output."""
         if not info.type.HasField("tensor_type"):
-            return OnnxValue(info.name, "no tensor", None)
+            return OnnxValue(_text(info.name), "no tensor", None)
         tensor = info.type.tensor_type
         dims = None
         if tensor.HasField("shape"):
@@ -177,7 +177,7 @@ class _Reader:
                 int(dim.dim_value) if dim.HasField("dim_value") else None
                 for dim in tensor.shape.dim
             )
-        return OnnxValue(info.name, self.dtype_name(tensor.elem_type), dims)
+        return OnnxValue(_text(info.name), self.dtype_name(tensor.elem_type), dims)
 
     def dtype_name(self, data_type: int) -> str:
         names = self.onnx.TensorProto.DataType
@@ -188,18 +188,18 @@ class _Reader:
 
     def node(self, proto: Any, index: int, opset: int) -> OnnxNode:
         """A node; its name may be empty and need not be unique."""
-        domain = "" if proto.domain in ("", "ai.onnx") else f"{proto.domain}."
+        domain = "" if proto.domain in ("", "ai.onnx") else f"{_text(proto.domain)}."
         where = _printable(proto.name) or f"number {index}"
         attrs: dict[str, Any] = {}
         for attr in proto.attribute:
             if attr.name in attrs:
                 raise self.error(f"node {where}: attribute {_printable(attr.name)!r} is repeated")
-            attrs[attr.name] = self.attribute(attr, where)
+            attrs[_text(attr.name)] = self.attribute(attr, where)
         return OnnxNode(
-            _printable(domain + proto.op_type),
+            _printable(domain + _text(proto.op_type)),
             _printable(proto.name),
-            tuple(proto.input),
-            tuple(proto.output),
+            tuple(map(_text, proto.input)),
+            tuple(map(_text, proto.output)),
             attrs,
             opset,
         )
@@ -219,7 +219,7 @@ class _Reader:
         if attr.type == kinds.STRINGS:
             return tuple(s.decode("utf-8", "replace") for s in attr.strings)
         if attr.type == kinds.TENSOR:
-            return self.array(attr.t, f"{where}, attribute {attr.name}")
+            return self.array(attr.t, f"{where}, attribute {_text(attr.name)}")
         if attr.type in (kinds.GRAPH, kinds.GRAPHS, kinds.SPARSE_TENSOR, kinds.SPARSE_TENSORS):
             return SUBGRAPH
         name = _printable(attr.name)
@@ -286,7 +286,7 @@ class _Reader:
     def external_data(self, tensor: Any, name: str, expected_bytes: int) -> bytes:
         """The bytes of a tensor that lie in a file beside the model."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        location = entries.get("location", "")
+        location = _text(entries.get("location", ""))
         folder = self.path.resolve().parent
         try:
             file = (folder / location).resolve()
@@ -315,8 +315,13 @@ class _Reader:
         return data
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "_" for c in text)
+def _text(value: str | bytes) -> str:
+    """A string field; protobuf gives bytes where it is not UTF-8."""
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+
+
+def _printable(value: str | bytes) -> str:
+    return "".join(c if c.isprintable() else "_" for c in _text(value))
 
 
 # ---- how much memory a file takes --------------------------------------------------------------

@@ -16,7 +16,6 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tte.ir.quant import QuantParams

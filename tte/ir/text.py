@@ -66,6 +66,7 @@ def memory_text(memory: MemoryPlan) -> str:
     for name in sorted(placements, key=lambda n: memory.placements[n].offset_bytes):
         place, span = memory.placements[name], memory.lifetimes[name]
         lines.append(
-            f"  {place.offset_bytes:8} +{place.size_bytes:<8} ops {span.first:4}..{span.last:<4} {name}"
+            f"  {place.offset_bytes:8} +{place.size_bytes:<8} "
+            f"ops {span.first:4}..{span.last:<4} {name}"
         )
     return "\n".join(lines) + "\n"

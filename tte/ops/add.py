@@ -85,7 +85,10 @@ def quantize(op: Op, quantizer: Quantizer) -> None:
         [op.outputs[0], ""],
         AddInt8Attrs(
             factors,
-            (min(multipliers[0], 2**MULTIPLIER_BITS - 1), min(multipliers[1], 2**MULTIPLIER_BITS - 1)),
+            (
+                min(multipliers[0], 2**MULTIPLIER_BITS - 1),
+                min(multipliers[1], 2**MULTIPLIER_BITS - 1),
+            ),
             shift,
             (a.zero_point, b.zero_point),
             y.zero_point,
@@ -115,8 +118,9 @@ def reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
     ):
         total = total + (data.astype(np.int64) - zero_point) * multiplier
     value = (total >> attrs.shift) + attrs.output_zero_point
-    value = np.clip(value, attrs.act_min, attrs.act_max), (
-        (value >= attrs.act_min) & (value <= attrs.act_max)
+    value = (
+        np.clip(value, attrs.act_min, attrs.act_max),
+        ((value >= attrs.act_min) & (value <= attrs.act_max)),
     )
     return [value[0].astype(np.int8), value[1]]
 

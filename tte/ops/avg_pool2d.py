@@ -15,7 +15,7 @@ import numpy as np
 
 from tte.ir import Graph, Op, TensorType
 from tte.ops import arith, params
-from tte.ops.quantized import RequantAttrs, GradInputAttrs, grad_call, grad_epilogue, make_requant
+from tte.ops.quantized import GradInputAttrs, RequantAttrs, grad_call, grad_epilogue, make_requant
 from tte.ops.spec import (
     Array,
     Backward,
@@ -67,7 +67,7 @@ def counts(window: WindowAttrs, in_h: int, in_w: int, include_pad: bool) -> Arra
     view = patches(pad_map(inside, window), window)
     if include_pad:
         return np.full(view.shape[1:3], window.kernel[0] * window.kernel[1], np.int64)
-    return view.sum(axis=(0, 3, 4, 5))  # type: ignore[no-any-return]
+    return view.sum(axis=(0, 3, 4, 5))
 
 
 def infer(attrs: AvgPool2dAttrs, types: Sequence[TensorType]) -> TensorType:
@@ -90,7 +90,7 @@ def float_reference(op: Op, inputs: Sequence[Array]) -> Array:
     """Real average."""
     x, attrs = inputs[0], op.attrs
     count = counts(attrs.window, x.shape[1], x.shape[2], attrs.count_include_pad)
-    return sums(x, attrs.window) / count[..., None]  # type: ignore[no-any-return]
+    return sums(x, attrs.window) / count[..., None]
 
 
 def quantize(op: Op, quantizer: Quantizer) -> None:
@@ -127,9 +127,7 @@ def global_from_onnx(node: OnnxNode, importer: Importer) -> None:
     shape = importer.type_of(node.inputs[0]).shape
     if len(shape) != 4:
         raise importer.fail("only maps with two spatial dimensions are supported")
-    importer.emit(
-        "avg_pool2d", node.inputs[:1], AvgPool2dAttrs(WindowAttrs((shape[1], shape[2])))
-    )
+    importer.emit("avg_pool2d", node.inputs[:1], AvgPool2dAttrs(WindowAttrs((shape[1], shape[2]))))
 
 
 def mean_from_onnx(node: OnnxNode, importer: Importer) -> None:
@@ -154,7 +152,7 @@ def _per_window(op: Op, x_shape: Sequence[int], table: Sequence[int]) -> Array:
     if op.attrs.count_include_pad:
         return np.asarray(table[0])
     count = counts(op.attrs.window, x_shape[1], x_shape[2], False)
-    return np.asarray(table)[count - 1][..., None]  # type: ignore[no-any-return]
+    return np.asarray(table)[count - 1][..., None]
 
 
 def reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
@@ -275,9 +273,7 @@ FAMILY = Family(
     ),
     samples=(
         Sample("global", "avg_pool2d", AvgPool2dAttrs(WindowAttrs((4, 3))), ((1, 4, 3, 7),)),
-        Sample(
-            "2x2", "avg_pool2d", AvgPool2dAttrs(WindowAttrs((2, 2), (2, 2))), ((1, 6, 5, 3),)
-        ),
+        Sample("2x2", "avg_pool2d", AvgPool2dAttrs(WindowAttrs((2, 2), (2, 2))), ((1, 6, 5, 3),)),
         Sample(
             "overlapping, padding counted",
             "avg_pool2d",

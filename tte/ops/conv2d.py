@@ -178,7 +178,9 @@ def from_onnx(node: OnnxNode, importer: Importer) -> None:
     if weight is None:
         raise importer.fail("its weights are computed by the network; only constants are supported")
     if weight.ndim != 4:
-        raise importer.fail(f"its weights have {weight.ndim} dimensions; only Conv 2-D is supported")
+        raise importer.fail(
+            f"its weights have {weight.ndim} dimensions; only Conv 2-D is supported"
+        )
     window = window_from_onnx(node, importer, weight.shape[2:])
     declared = tuple(node.attrs.get("kernel_shape", weight.shape[2:]))
     if declared != weight.shape[2:]:
@@ -237,7 +239,7 @@ def macs(op: Op, graph: Graph) -> int:
 
 def output_factors(op: Op) -> tuple[float, ...]:
     """M per output channel."""
-    return op.attrs.requant.factor  # type: ignore[no-any-return]
+    return op.attrs.requant.factor
 
 
 def gradient(op: Op, grad: str, backward: Backward) -> None:
@@ -303,9 +305,7 @@ def grad_weight_call(op: Op, graph: Graph) -> KernelCall:
     window = op.attrs.window.params(graph[x].type, graph[grad].type)
     return KernelCall(
         f"tte_{op.kind}",
-        params.Conv2dGradWeightParams(
-            window=window, input_zero_point=op.attrs.input_zero_point
-        ),
+        params.Conv2dGradWeightParams(window=window, input_zero_point=op.attrs.input_zero_point),
         (
             TensorArg(x),
             TensorArg(grad),
@@ -351,9 +351,7 @@ def _samples() -> tuple[Sample, ...]:
 
 
 FAMILY = Family(
-    float_ops=(
-        FloatOp("conv2d", infer, float_reference, quantize, {"Conv": from_onnx}),
-    ),
+    float_ops=(FloatOp("conv2d", infer, float_reference, quantize, {"Conv": from_onnx}),),
     integer_ops=(
         IntegerOp(
             "conv2d_int8",

@@ -123,7 +123,7 @@ def reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
     real_weight = as_real(weight, 256.0 * 128 * weight[0].size)
     centred = x.astype(real_weight.dtype) - op.attrs.requant.input_zero_point
     acc = np.rint(convolve(centred, real_weight, op.attrs.window)).astype(np.int64) + bias
-    return op.attrs.requant.apply(acc)  # type: ignore[no-any-return]
+    return op.attrs.requant.apply(acc)
 
 
 def kernel_call(op: Op, graph: Graph) -> KernelCall:
@@ -227,9 +227,7 @@ def grad_weight_call(op: Op, graph: Graph) -> KernelCall:
     window = op.attrs.window.params(graph[x].type, graph[grad].type)
     return KernelCall(
         f"tte_{op.kind}",
-        params.Conv2dGradWeightParams(
-            window=window, input_zero_point=op.attrs.input_zero_point
-        ),
+        params.Conv2dGradWeightParams(window=window, input_zero_point=op.attrs.input_zero_point),
         (
             TensorArg(x),
             TensorArg(grad),
@@ -253,7 +251,9 @@ def _samples() -> tuple[Sample, ...]:
         case("7x7 stride 2", (8, 9), 3, WindowAttrs((7, 7), (2, 2), pads=(3, 3, 3, 3), groups=3)),
         case("5x5", (4, 4), 9, WindowAttrs((5, 5), pads=(2, 2, 2, 2), groups=9)),
         case("no padding, dilated", (9, 8), 2, WindowAttrs((3, 2), dilation=(2, 3), groups=2)),
-        case("asymmetric pads", (5, 6), 8, WindowAttrs((4, 3), (2, 1), pads=(0, 2, 1, 1), groups=8)),
+        case(
+            "asymmetric pads", (5, 6), 8, WindowAttrs((4, 3), (2, 1), pads=(0, 2, 1, 1), groups=8)
+        ),
     )
 
 

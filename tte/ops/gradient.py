@@ -60,7 +60,7 @@ def grad_bias_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
 
 def real_grad_bias(op: Op, inputs: Sequence[Array]) -> Array:
     """dL/db_q for real dL/d(acc)."""
-    return inputs[0].reshape(-1, inputs[0].shape[-1]).sum(axis=0)  # type: ignore[no-any-return]
+    return inputs[0].reshape(-1, inputs[0].shape[-1]).sum(axis=0)
 
 
 def grad_bias_call(op: Op, graph: Graph) -> KernelCall:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tte.errors import TteError
-from tte.ir import Graph, Op, QuantParams, Role
+from tte.ir import Graph, Op, QuantParams, Role, Tensor
 from tte.ops import arith, params
 from tte.ops.spec import (
+    Arg,
     Array,
     Backward,
     Contribution,
@@ -162,9 +163,10 @@ def quantize_weights(
     return weight_name, bias_name, quant
 
 
-def real_data(tensor: object) -> Array:
+def real_data(tensor: Tensor) -> Array:
     """Real values of a constant, float64."""
-    data, quant = tensor.data, tensor.quant  # type: ignore[attr-defined]
+    data, quant = tensor.data, tensor.quant
+    assert data is not None
     return data.astype(np.float64) if quant is None else quant.dequantize(data)
 
 
@@ -203,7 +205,7 @@ def grad_epilogue(op: Op, acc: Array, addend: Array | None, mask: Array | None) 
 
 
 def grad_call(
-    op: Op, kernel_params: object, data: Sequence[str], extra: tuple[object, ...] = ()
+    op: Op, kernel_params: object, data: Sequence[str], extra: tuple[Arg, ...] = ()
 ) -> KernelCall:
     """The call of a gradient kernel: params, data, tables, addend, mask, grad_input, ..."""
     addend, mask = op.inputs[-2:]
@@ -222,7 +224,7 @@ def grad_call(
             TensorArg(mask),
             TensorArg(op.outputs[0]),
             SaturationsArg(),
-        ),  # type: ignore[arg-type]
+        ),
     )
 
 
@@ -296,7 +298,9 @@ def add_updates(
             builder.op("grad_bias_int32", f"{op.name}.grad_bias", inputs, updated, attrs)
 
 
-def weight_update_reference(attrs: UpdateAttrs, total: Array, inputs: Sequence[Array]) -> list[Array]:
+def weight_update_reference(
+    attrs: UpdateAttrs, total: Array, inputs: Sequence[Array]
+) -> list[Array]:
     """Applies gradient sums (int64, first axis = rows) to value and residual."""
     step, value, residual = inputs
     delta = arith.update_step(total, arith.Factor(*map(int, step)), list(attrs.rates))

@@ -92,7 +92,7 @@ def patches(padded: Array, window: WindowAttrs) -> Array:
     """Strided view [N, out_h, out_w, kernel_h, kernel_w, C] of a padded NHWC map."""
     (kernel_h, kernel_w), (dil_h, dil_w) = window.kernel, window.dilation
     extent = (dil_h * (kernel_h - 1) + 1, dil_w * (kernel_w - 1) + 1)
-    view = sliding_window_view(padded, extent, axis=(1, 2))  # type: ignore[call-overload]
+    view = sliding_window_view(padded, extent, axis=(1, 2))
     view = view[:, :: window.stride[0], :: window.stride[1], :, ::dil_h, ::dil_w]
     return view.transpose(0, 1, 2, 4, 5, 3)
 
@@ -147,7 +147,7 @@ def window_from_onnx(node: OnnxNode, importer: Importer, kernel: tuple[int, int]
         pads = (0, 0, 0, 0)
     elif auto_pad != "NOTSET":
         raise importer.fail(f"auto_pad {auto_pad!r} is unknown")
-    window = WindowAttrs(kernel, stride, dilation, pads, int(attrs.get("group", 1)))  # type: ignore[arg-type]
+    window = WindowAttrs(kernel, stride, dilation, pads, int(attrs.get("group", 1)))
     _, in_h, in_w, channels = x.shape
     out_h, out_w = window.out_size(in_h, in_w)
     if min(out_h, out_w) < 1:

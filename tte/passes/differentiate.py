@@ -133,9 +133,9 @@ def _combine(
         partial(pending.pop(0), existing.pop() if existing else None)
     while len(existing) > (1 if pending else 2):
         partial(existing.pop(), existing.pop())
-    if not pending and len(existing) == 1 and not mask:
-        if set(per_channel(existing[0].factor, factors)) == {1.0}:
-            return existing[0].tensor
+    alone = not pending and len(existing) == 1 and not mask
+    if alone and set(per_channel(existing[0].factor, factors)) == {1.0}:
+        return existing[0].tensor
     queue = pending + existing
     second = queue[1] if len(queue) > 1 else None
     return write(queue[0], second, factors, mask, f"{name}.grad")

@@ -93,7 +93,9 @@ def _blocks(graph: Graph, schedule: Schedule) -> list[_Block]:
                 continue
             host = None
             if position == 0:
-                host = _in_place(graph, schedule, index, spec.in_place, _align(graph[name].type.size_bytes))
+                host = _in_place(
+                    graph, schedule, index, spec.in_place, _align(graph[name].type.size_bytes)
+                )
             if host is None:
                 chain_of[name] = []
                 chains.append(chain_of[name])
@@ -159,7 +161,11 @@ def _place(blocks: Sequence[_Block], bound: int) -> list[int]:
         sorted(indices, key=lambda i: (blocks[i].pieces[0].first, -blocks[i].size)),
     ]
     best_arena, best_order, best = min(
-        ((arena, order, offsets) for order in orders for arena, offsets in [_fit(order, blocks, conflicts)]),
+        (
+            (arena, order, offsets)
+            for order in orders
+            for arena, offsets in [_fit(order, blocks, conflicts)]
+        ),
         key=lambda found: found[0],
     )
     rng = random.Random(0)

@@ -112,9 +112,7 @@ def _narrow(graph: Graph, update: Op, channels: tuple[int, ...]) -> Graph:
             whole.role if whole.role is Role.GRADIENT else Role.ACTIVATION,
             quant=whole.quant,
         )
-        builder.op(
-            "gather_channels_int8", f"{attrs.layer}.save_{name}", [source], [part], gather
-        )
+        builder.op("gather_channels_int8", f"{attrs.layer}.save_{name}", [source], [part], gather)
         return part
 
     saved = ""
@@ -135,11 +133,7 @@ def _narrow(graph: Graph, update: Op, channels: tuple[int, ...]) -> Graph:
             saved = gathered(x, "narrow_input")
         if weight in op.inputs:
             whole = merged(op)
-            op = replace(
-                op, inputs=tuple(whole if name == weight else name for name in op.inputs)
-            )
+            op = replace(op, inputs=tuple(whole if name == weight else name for name in op.inputs))
         builder.ops.append(op)
     outputs = [updated if name == update.outputs[0] else name for name in graph.outputs]
-    return graph.with_changes(
-        tensors=builder.tensors.values(), ops=builder.ops, outputs=outputs
-    )
+    return graph.with_changes(tensors=builder.tensors.values(), ops=builder.ops, outputs=outputs)

@@ -136,4 +136,3 @@ def _scaled(graph: Graph, op: Op, rho: Mapping[str, float]) -> Op:
         pre_shift=pre_shift,
     )
     return replace(op, attrs=replace(op.attrs, scale=new_scale))
-

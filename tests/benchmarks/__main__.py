@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m tests.benchmarks [all|network|gradients|accuracy]`: the numbers of the README.
+
+    network    SRAM, flash and instructions of a training step on both emulated boards
+    gradients  cosines of the integer gradients with a floating-point implementation
+    accuracy   3000 steps on the host, three seeds, two photo data sets (half an hour)
+    all        network and gradients
+
+Needs the models and data sets of ../shared. Everything goes through the command line, as a user
+would run it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+MODEL = SHARED / "models" / "mcunet-5fps-int8-qdq.onnx"
+BOARDS = ("mps2-an386", "mps2-an500")
+console = Console(width=100)
+
+
+def update(name: str) -> Path:
+    """A published update scheme of the model."""
+    return SHARED / "models" / "updates" / f"mcunet-5fps-{name}.json"
+
+
+def tte(*arguments: object) -> None:
+    """Runs the command line."""
+    subprocess.run([sys.executable, "-m", "tte", *map(str, arguments)], check=True)
+
+
+def compile_to(
+    folder: Path, board: str, data: str, classes: int, scheme: str, *more: object
+) -> float:
+    """Compiles the model; returns seconds."""
+    start = time.perf_counter()
+    tte(
+        "compile", MODEL, "--board", board, "--data", SHARED / "data" / data,
+        "--classes", classes, "--update", update(scheme), "-o", folder, "--quiet", *more,
+    )  # fmt: skip
+    return time.perf_counter() - start
+
+
+def emulate(folder: Path, data: str, *more: object) -> dict[str, Any]:
+    """Runs the project and returns its report."""
+    report = folder.with_suffix(".json")
+    tte("emulate", folder, "--data", SHARED / "data" / data, "--json", report, "--quiet", *more)
+    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    return found
+
+
+def network(scratch: Path) -> None:
+    """The 49kb scheme with ten classes on both boards."""
+    table = Table(title="mcunet-5fps, 128x128x3, update 49kb, 10 classes")
+    for column in ("board", "SRAM bytes", "flash bytes", "arena", "trained", "stack"):
+        table.add_column(column, justify="right")
+    for column in ("inference, M instr.", "training step, M instr.", "compile, s"):
+        table.add_column(column, justify="right")
+    ops: dict[str, list[dict[str, Any]]] = {}
+    for board in BOARDS:
+        folder = scratch / board
+        seconds = compile_to(folder, board, "flowers5_128", 10, "49kb")
+        report = emulate(folder, "flowers5_128", "--steps", 1, "--emulator", "qemu")
+        memory, counts = report["memory"], report["instructions"]
+        table.add_row(
+            board,
+            *(
+                str(memory[f"{key}_bytes"])
+                for key in ("sram", "flash", "arena", "trainable", "stack")
+            ),
+            f"{counts['inference'] / 1e6:.2f}",
+            f"{counts['train_step'] / 1e6:.2f}",
+            f"{seconds:.1f}",
+        )
+    console.print(table)
+    ops.clear()
+
+
+def gradients(scratch: Path) -> None:
+    """Every trained layer of the 99kb scheme."""
+    from tests.golden import gradient_cosines
+    from tte.data import load_dataset
+
+    samples = load_dataset(SHARED / "data" / "person_128").x_train[:64]
+    table = Table(title="cosine of integer and floating-point gradients, mcunet-5fps, 99kb")
+    for column in ("layer", "gradient", "same activations", "end to end"):
+        table.add_column(column)
+    same = gradient_cosines(SHARED / "models", samples, teacher=True)
+    free = gradient_cosines(SHARED / "models", samples, teacher=False)
+    for a, b in zip(same, free, strict=True):
+        table.add_row(a.layer, a.param, f"{a.cosine:.4f}", f"{b.cosine:.4f}")
+    console.print(table)
+
+
+def accuracy(scratch: Path) -> None:
+    """3000 steps, batch 1, default learning rate, classes from the data, seeds 0, 1, 2."""
+    table = Table(title="mcunet-5fps, update 99kb, 3000 steps, batch 1, host")
+    for column in ("data", "seed", "learning rate", "before", "after", "saturations", "seconds"):
+        table.add_column(column, justify="right")
+    for data, classes in (("flowers5_128", 5), ("person_128", 2)):
+        results = []
+        for seed in range(3):
+            folder = scratch / f"{data}-{seed}"
+            compile_to(folder, BOARDS[1], data, classes, "99kb", "--sram", "512KiB", "--seed", seed)
+            start = time.perf_counter()
+            run = emulate(
+                folder, data, "--steps", 3000, "--emulator", "host", "--seed", seed
+            )["training"]  # fmt: skip
+            results.append(run["accuracy_after"])
+            table.add_row(
+                data,
+                str(seed),
+                f"{run['learning_rate']:g}",
+                f"{run['accuracy_before']:.3f}",
+                f"{run['accuracy_after']:.3f}",
+                str(sum(run["saturations"].values())),
+                f"{time.perf_counter() - start:.0f}",
+            )
+            console.print(f"{data} seed {seed}: {results[-1]:.4f}")
+        table.add_row(data, "mean", "", "", f"{sum(results) / len(results):.4f}", "", "")
+    console.print(table)
+
+
+def main() -> None:
+    """Runs one benchmark, or the quick ones."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "what", nargs="?", default="all", choices=["all", "network", "gradients", "accuracy"]
+    )
+    what = parser.parse_args().what
+    with tempfile.TemporaryDirectory() as folder:
+        for benchmark in (network, gradients, accuracy):
+            if what == benchmark.__name__ or (what == "all" and benchmark is not accuracy):
+                benchmark(Path(folder))
+
+
+if __name__ == "__main__":
+    main()
