@@ -316,6 +316,7 @@ BROKEN: dict[str, tuple[Callable[[onnx.ModelProto], Any], str]] = {
     "missing output": (lambda m: setattr(m.graph.output[0], "name", "zz"), "no node gives"),
     "output is the input": (lambda m: setattr(m.graph.output[0], "name", "x"), "no computation"),
     "output is a map": (lambda m: setattr(m.graph.output[0], "name", "v0"), "is a map of 8x4x4"),
+    "long name": (lambda m: setattr(m.graph.node[0], "name", "." * 5000), "5000 characters"),
     "NaN": (lambda m: set_weight(m, np.nan), "NaN"),
     "infinity": (lambda m: set_weight(m, np.inf), "infinity"),
     "no weights": (empty_weight, "negative or zero"),
@@ -361,7 +362,13 @@ def test_unsupported_operators_are_all_listed(tmp_path: Path) -> None:
         model.graph.node[3].name = "pool"
 
     text = broken(change, tmp_path)
-    for part in ("Sigmoid is not supported", "'relu1'", "MaxPool (1)", "GlobalAveragePool", "hint:"):
+    for part in (
+        "Sigmoid is not supported",
+        "'relu1'",
+        "MaxPool (1)",
+        "GlobalAveragePool",
+        "hint:",
+    ):
         assert part in text
 
 

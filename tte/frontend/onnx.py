@@ -100,6 +100,7 @@ class _Importer:
         self.new_weights: set[str] = set()
         self.op_names: set[str] = set()  # of the file's live nodes
         self.emitted: set[str] = set()
+        self.numbers: Counter[str] = Counter()  # last number behind a name
         self.known_here: dict[str, Callable[[], None]] = {
             "Constant": self.constant_node,
             "Identity": lambda: self.alias(self.node.inputs[0]),
@@ -413,15 +414,14 @@ class _Importer:
 
     def unique(self, name: str, own: bool = False) -> str:
         """A tensor name that is still free; only the value itself may have a value's name."""
-        base = candidate = "".join(c if c.isprintable() else "_" for c in name)[:120] or "tensor"
-        number = 2
+        base = candidate = "".join(c if c.isprintable() else "_" for c in name) or "tensor"
         while (
             candidate in RESERVED
             or candidate in self.builder.tensors
             or (candidate in self.value_names and not (own and candidate == name))
         ):
-            candidate = f"{base}_{number}"
-            number += 1
+            self.numbers[base] += 1
+            candidate = f"{base}_{self.numbers[base] + 1}"
         return candidate
 
     def op_name(self) -> str:

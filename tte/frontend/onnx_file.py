@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 MAX_FILE_BYTES = 512 << 20
-MAX_PARSED_BYTES = 1 << 30  # beyond the file itself
+MAX_PARSED_BYTES = 256 << 20  # beyond the file itself
 MAX_NODES = 100_000
+MAX_NAME_CHARS = 1000
 MIN_OPSET = 7
 BYTES_PER_FIELD = 200  # of a parsed message, at most, for each of its fields
 SUBGRAPH = "<graph>"  # stands for an attribute that holds a graph
@@ -141,15 +142,24 @@ class _Reader:
             raise self.error(f"the model has {len(graph.node)} nodes, at most {MAX_NODES} are read")
         constants: dict[str, Array] = {}
         for tensor in graph.initializer:
-            if not tensor.name or tensor.name in constants:
-                raise self.error(f"the initializer name {_printable(tensor.name)!r} is not unique")
-            constants[_text(tensor.name)] = self.array(tensor, tensor.name)
+            name = _text(tensor.name)
+            if not name or name in constants:
+                raise self.error(f"the initializer name {_printable(name)!r} is not unique")
+            constants[name] = self.array(tensor, name)
+        names = [name for node in graph.node for name in (node.name, *node.input, *node.output)]
+        names += [value.name for value in (*graph.input, *graph.output)]
+        longest = max([*names, *constants], key=len)
+        if len(longest) > MAX_NAME_CHARS:
+            raise self.error(
+                f"the name {_printable(longest)[:40]!r}... has {len(longest)} characters",
+                f"at most {MAX_NAME_CHARS} are read",
+            )
         return OnnxFile(
             name=_printable(graph.name)[:80] or "model",
             opset=opset,
             nodes=tuple(self.node(node, index, opset) for index, node in enumerate(graph.node)),
             constants=constants,
-            inputs=tuple(self.value(v) for v in graph.input if v.name not in constants),
+            inputs=tuple(self.value(v) for v in graph.input if _text(v.name) not in constants),
             outputs=tuple(self.value(v) for v in graph.output),
         )
 
