@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def render_project(program: Program) -> dict[str, str]:
     """All files of the project: relative path -> text."""
     view = ProgramView(program)
     values = view.values()
-    kernels = sorted({f"{op.symbol}.c" for op in view.ops})
+    kernels = sorted({f"{call.symbol}.c" for call in view.calls})
     files = project_files(
         program.board,
         program.sram_limit_bytes,
@@ -46,7 +47,7 @@ def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
     logits = graph[graph.outputs[0]]
     assert logits.quant is not None
     classes = logits.type.shape[1]
-    backward = {op.index for op in view.backward}
+    backward = {call.index for op in view.backward for call in op.calls}
     names = program.class_names
     return {
         "schema": MANIFEST_SCHEMA,
@@ -80,12 +81,12 @@ def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
         "state": [{"name": entry.name, "bytes": entry.bytes} for entry in view.state],
         "ops": [
             {
-                "op": op.name,
-                "kernel": op.symbol,
-                "macs": op.macs,
-                "phase": "backward" if op.index in backward else "forward",
+                "op": call.name,
+                "kernel": call.symbol,
+                "macs": call.macs,
+                "phase": "backward" if call.index in backward else "forward",
             }
-            for op in view.ops
+            for call in view.calls
         ],
         "saturations": view.saturations,
         "memory": {
@@ -95,6 +96,7 @@ def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
             "sram_limit_bytes": program.sram_limit_bytes,
             "flash_limit_bytes": program.flash_limit_bytes,
             "stack_reserve_bytes": program.board.stack_reserve_bytes,
+            "streams": [asdict(decision) for decision in program.streams],
             "peak": [{"tensor": name, "bytes": size} for name, size in memory.peak],
         },
     }

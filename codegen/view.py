@@ -10,18 +10,19 @@ import numpy as np
 
 from tte import __version__
 from tte.codegen import cformat
-from tte.ir import Op, Role, Tensor
+from tte.ir import Graph, Op, Role, Tensor
 from tte.ops import INTEGER_OPS
 from tte.ops.arith import to_factor
+from tte.ops.chain import inner_graph, stage_scratch_offset
 from tte.ops.params import c_type_name
 from tte.ops.spec import (
-    Arg,
-    IntArg,
+    BandPointer,
+    ChainCall,
     KernelCall,
+    RowsArg,
     SaturationsArg,
     ScratchArg,
     TableArg,
-    TensorArg,
 )
 from tte.program import Program
 
@@ -46,8 +47,8 @@ class ArrayView:
 
 
 @dataclass(frozen=True, slots=True)
-class OpView:
-    """One call. `index` is also its place in program.json."""
+class CallView:
+    """One kernel call. `index` is also its place in program.json."""
 
     index: int
     name: str
@@ -56,8 +57,19 @@ class OpView:
     params_type: str
     params: list[str]
     args: str
-    training_only: bool
     macs: int
+    fills_ring: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpView:
+    """One function: a call, or a chain's loop over bands of rows."""
+
+    index: int
+    name: str
+    calls: list[CallView]
+    training_only: bool
+    loop: ChainCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +89,13 @@ class ProgramView:
         self._graph = program.graph
         self._names = cformat.Names(reserved=("arena", "step", "AT", "OP"))
         self._tables: dict[str, ArrayView] = {}
+        self._rings: dict[str, int] = {}
         self.saturations: list[str] = []
+        self.calls: list[CallView] = []
         views = [self._op(position, op) for position, op in enumerate(self._graph.ops)]
-        self.ops = [view for view in views if view is not None]
         backward = program.schedule.backward_start
-        count = sum(view is not None for view in views[:backward])
-        self.forward, self.backward = self.ops[:count], self.ops[count:]
+        self.forward = [view for view in views[:backward] if view is not None]
+        self.backward = [view for view in views[backward:] if view is not None]
         self.state = [
             StateView(self._names(name), name, self._graph[name].type.size_bytes)
             for name in program.trained
@@ -110,7 +123,7 @@ class ProgramView:
             "trainable_bytes": program.trainable_bytes,
             "input_bytes": graph[graph.inputs[0]].type.size_bytes,
             "classes": graph[graph.outputs[0]].type.shape[1],
-            "op_count": len(self.ops),
+            "op_count": len(self.calls),
             "saturation_count": len(self.saturations),
             "learning_rate": to_factor(rate),
             "learning_rate_text": f"{rate:.9g}",
@@ -144,54 +157,92 @@ class ProgramView:
         if spec.kernel_call is None:
             return None
         call = spec.kernel_call(op, self._graph)
-        index = sum(INTEGER_OPS[o.kind].kernel_call is not None for o in self._graph.ops[:position])
-        args = [self._arg(index, op, arg) for arg in call.args]
+        first = len(self.calls)
+        training_only = position in self._program.schedule.training_only
+        name = cformat.comment(op.name)
+        if isinstance(call, KernelCall):
+            place = self._program.memory.placements.get(f"{op.name}.scratch")
+            scratch = place.offset_bytes if place else 0
+            view = self._call(op, call, self._graph, scratch, spec.macs(op, self._graph))
+            return OpView(first, name, [view], training_only)
+        return OpView(first, name, self._chain(op, call), training_only, call)
+
+    def _chain(self, op: Op, chain: ChainCall) -> list[CallView]:
+        graph = inner_graph(op, self._graph)
+        base = self._program.memory.placements[f"{op.name}.scratch"].offset_bytes
+        for tensor, offset in op.attrs.ring_offsets().items():
+            self._rings[tensor] = base + offset
+        return [
+            self._call(
+                stage.op,
+                stage.call,
+                graph,
+                base + stage_scratch_offset(op),
+                INTEGER_OPS[stage.op.kind].macs(stage.op, graph),
+                "done, need" if stage.fills_ring else "row, end",
+            )
+            for stage in chain.stages
+        ]
+
+    def _call(
+        self, op: Op, call: KernelCall, graph: Graph, scratch: int, macs: int, rows: str = ""
+    ) -> CallView:
+        index = len(self.calls)
+        args = []
+        for arg in call.args:
+            if isinstance(arg, RowsArg):
+                args.append(rows or f"0, {arg.count}")
+            elif isinstance(arg, TableArg):
+                args.append(self._table(index, arg))
+            elif isinstance(arg, ScratchArg):
+                args.append(f"AT({arg.c_type}, {scratch})")
+            elif isinstance(arg, SaturationsArg):
+                self.saturations.append(op.outputs[0])
+                args.append(f"&tte_saturations[{len(self.saturations) - 1}]")
+            elif isinstance(arg, BandPointer):
+                args.append(f"{self._tensor(arg.name)} + row * {arg.row_bytes}")
+            else:
+                args.append(self._tensor(arg.name))
         if call.params is not None:
             args.insert(0, f"&params_{index}")
-        return OpView(
+        view = CallView(
             index,
             cformat.comment(op.name),
-            self._comment(op, call),
+            self._comment(op, graph),
             call.symbol,
             "" if call.params is None else c_type_name(type(call.params)),
             _struct_lines(call.params),
             _wrapped(args),
-            position in self._program.schedule.training_only,
-            spec.macs(op, self._graph),
+            macs,
+            rows == "done, need",
         )
+        self.calls.append(view)
+        return view
 
-    def _comment(self, op: Op, call: KernelCall) -> str:
-        """`name: kernel, input -> output (ONNX node)`."""
-        names = [name for name in op.reads if self._graph[name].role is not Role.CONSTANT]
-        source = self._graph[names[0]].type if names else ""
-        target = self._graph[op.writes[0]].type
-        origin = f" (ONNX {op.origin})" if op.origin else ""
-        return cformat.comment(f"{op.name}: {source} -> {target}{origin}")
+    def _comment(self, op: Op, graph: Graph) -> str:
+        """`name: what, input -> output (ONNX node)`."""
+        names = [name for name in op.reads if graph[name].role is not Role.CONSTANT]
+        source = f"{graph[names[0]].type} -> " if names else ""
+        window = getattr(op.attrs, "window", None)
+        what = ""
+        if window is not None and window.kernel != (1, 1):
+            what = f"{window.kernel[0]}x{window.kernel[1]} stride {window.stride[0]}, "
+        origin = f" ({op.origin})" if op.origin and op.origin.split(" ")[0] != op.name else ""
+        return cformat.comment(f"{op.name}: {what}{source}{graph[op.writes[0]].type}{origin}")
 
-    def _arg(self, index: int, op: Op, arg: Arg) -> str:
-        if isinstance(arg, IntArg):
-            return str(arg.value)
-        if isinstance(arg, TableArg):
-            return self._table(index, op, arg)
-        if isinstance(arg, ScratchArg):
-            place = self._program.memory.placements[f"{op.name}.scratch"]
-            return f"AT({arg.c_type}, {place.offset_bytes})"
-        if isinstance(arg, SaturationsArg):
-            self.saturations.append(op.outputs[0])
-            return f"&tte_saturations[{len(self.saturations) - 1}]"
-        return self._tensor(arg)
-
-    def _tensor(self, arg: TensorArg) -> str:
-        if not arg.name:
+    def _tensor(self, name: str) -> str:
+        if not name:
             return "NULL"
-        root = self._graph[self._graph.storage(arg.name)]
+        if name in self._rings:
+            return f"AT(int8_t, {self._rings[name]})"
+        root = self._graph[self._graph.storage(name)]
         if root.role is Role.SCALAR:
             return SCALARS[root.name]
         if root.role in (Role.CONSTANT, Role.PARAMETER):
             return self._names(root.name)
-        return f"AT({C_TYPES[root.type.dtype]}, {self._offset(arg.name)})"
+        return f"AT({C_TYPES[root.type.dtype]}, {self._offset(name)})"
 
-    def _table(self, index: int, op: Op, arg: TableArg) -> str:
+    def _table(self, index: int, arg: TableArg) -> str:
         if not arg.values:
             return "NULL"
         symbol = self._names(f"op_{index}_{arg.name}")

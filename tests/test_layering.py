@@ -25,6 +25,7 @@ LAYERS = (
     ("report",),
     ("emulate", "device", "search"),
     ("cli",),
+    ("__main__",),
 )
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 

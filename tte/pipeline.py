@@ -16,18 +16,19 @@ from tte.board import Board
 from tte.data import Dataset, InputTransform, check_against
 from tte.errors import DoesNotFit, TteError
 from tte.frontend.onnx import load_model
-from tte.ir import Graph
+from tte.ir import Graph, StreamDecision
 from tte.ir.text import graph_text, memory_text, plan_text, schedule_text
 from tte.ir.verify import verify
 from tte.passes.calibrate import calibrate
 from tte.passes.differentiate import differentiate
 from tte.passes.fold import fold
 from tte.passes.head import replace_head
-from tte.passes.memory import plan_memory
+from tte.passes.memory import live_bytes, plan_memory
 from tte.passes.prune import prune
 from tte.passes.quantize import quantize
 from tte.passes.scale_gradients import scale_gradients
 from tte.passes.schedule import schedule
+from tte.passes.stream import stream
 from tte.passes.update import plan_update
 from tte.program import DEFAULT_LEARNING_RATE, InputSpec, Program
 from tte.reference import run_op
@@ -51,6 +52,7 @@ class CompileOptions:
     seed: int = 0
     mean: tuple[float, ...] = (128.0,)
     std: tuple[float, ...] = (127.5,)
+    stream: bool = True
     dump_dir: Path | None = None
 
 
@@ -76,6 +78,10 @@ def compile_model(model_path: Path, dataset: Dataset, options: CompileOptions) -
     headroom = 1.0 if options.classes is None else FRESH_HEAD_HEADROOM
     scaled = scale_gradients(pruned, codes, labels, run_op, headroom)
     ordered, order = schedule(scaled)
+    streams: tuple[StreamDecision, ...] = ()
+    if options.stream:
+        chained, streams = stream(ordered, lambda graph: live_bytes(*schedule(graph)))
+        ordered, order = schedule(chained)
     dump("7-schedule", lambda o: schedule_text(ordered, o), order)
     memory = dump("8-memory", memory_text, plan_memory(verify(ordered, scheduled=True), order))
     program = Program(
@@ -92,6 +98,7 @@ def compile_model(model_path: Path, dataset: Dataset, options: CompileOptions) -
         graph=ordered,
         schedule=order,
         memory=memory,
+        streams=streams,
     )
     check_fit(program)
     return program

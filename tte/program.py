@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tte.board import Board
-from tte.ir import Graph, MemoryPlan, Role, Schedule, TrainPlan
+from tte.ir import Graph, MemoryPlan, Role, Schedule, StreamDecision, TrainPlan
 
 DEFAULT_LEARNING_RATE = 2e-3
 
@@ -40,12 +40,14 @@ class Program:
     graph: Graph
     schedule: Schedule
     memory: MemoryPlan
+    streams: tuple[StreamDecision, ...] = ()
 
     @property
     def trained(self) -> tuple[str, ...]:
         """Trained tensors and their residuals, in the order in which the layers run."""
         order: dict[str, None] = {}
-        positions = {op.name: i for i, op in enumerate(self.graph.ops)}
+        forward = [s for op in self.graph.ops for s in getattr(op.attrs, "stages", (op,))]
+        positions = {op.name: i for i, op in enumerate(forward)}
         updates = [op for op in self.graph.ops if hasattr(op.attrs, "layer")]
         for op in sorted(updates, key=lambda op: (positions[op.attrs.layer], op.attrs.param)):
             order.update(dict.fromkeys(op.inputs[-2:]))

@@ -27,6 +27,7 @@ typedef struct {
     uint16_t dilation_h, dilation_w;
     uint16_t pad_top, pad_left;
     uint16_t groups;
+    uint16_t in_ring, out_ring; /* rows that are in memory, see tte_ring_row(); 0: all of them */
 } tte_window;
 
 /* From int32 accumulators to int8: see tte_requantize(). */

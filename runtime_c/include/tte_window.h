@@ -24,6 +24,12 @@ static inline tte_range tte_inside(int32_t origin, int32_t count, int32_t step, 
     return range;
 }
 
+/* Where a row lies: a map of which only the last `ring` rows exist keeps row i at i % ring. */
+static inline int32_t tte_ring_row(int32_t row, uint16_t ring)
+{
+    return ring == 0 ? row : row % ring;
+}
+
 /* The output o with o * stride == position and o < count, or -1. */
 static inline int32_t tte_output_at(int32_t position, int32_t stride, int32_t count)
 {

@@ -57,6 +57,7 @@ void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int
     for (int32_t oy = row_begin; oy < row_end; oy++) {
         const int32_t top = oy * window.stride_h - window.pad_top;
         const tte_range rows = tte_inside(top, window.kernel_h, window.dilation_h, window.in_h);
+        int8_t *out = y + (uint32_t)tte_ring_row(oy, window.out_ring) * row_elems;
         for (int32_t ox = 0; ox < window.out_w; ox++) {
             const int32_t left = ox * window.stride_w - window.pad_left;
             const tte_range cols =
@@ -67,7 +68,8 @@ void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int
                 const int32_t channel = window.groups == 1 ? 0 : o / group_out_c * group_in_c;
                 int32_t sums[4] = {0, 0, 0, 0};
                 for (int32_t ky = rows.begin; ky < rows.end; ky++) {
-                    const int32_t iy = top + ky * window.dilation_h;
+                    const int32_t iy =
+                        tte_ring_row(top + ky * window.dilation_h, window.in_ring);
                     const int32_t row = (iy * window.in_w + left) * window.in_c + channel;
                     const int8_t *tap = weight + o * weight_elems + ky * row_weight_elems;
                     for (int32_t kx = cols.begin; kx < cols.end; kx += run) {
@@ -82,8 +84,8 @@ void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int
                     }
                 }
                 for (int32_t j = 0; j < outputs; j++, index++) {
-                    y[index] = tte_activation(bias[o + j] + sums[j], multipliers[o + j], &requant,
-                                              mask, index);
+                    *out++ = tte_activation(bias[o + j] + sums[j], multipliers[o + j], &requant,
+                                            mask, index);
                 }
             }
         }

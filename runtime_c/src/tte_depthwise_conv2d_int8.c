@@ -8,6 +8,7 @@
  */
 #include "tte_kernels.h"
 #include "tte_requant.h"
+#include "tte_window.h"
 
 /* The rows and columns of a channel that the outputs need: row 0 is input row `top`. */
 typedef struct {
@@ -20,10 +21,11 @@ static void copy_channel(const tte_window *window, const plane_shape *shape, con
     for (int32_t row = 0; row < shape->rows; row++) {
         const int32_t iy = shape->top + row;
         const int inside = 0 <= iy && iy < window->in_h;
+        const int32_t from = inside ? tte_ring_row(iy, window->in_ring) * window->in_w : 0;
         for (int32_t col = 0; col < shape->cols; col++) {
             const int32_t ix = shape->left + col;
             *plane++ = inside && 0 <= ix && ix < window->in_w
-                           ? (int16_t)(x[(iy * window->in_w + ix) * window->in_c] - zero_point)
+                           ? (int16_t)(x[(from + ix) * window->in_c] - zero_point)
                            : 0;
         }
     }
@@ -91,6 +93,8 @@ void tte_depthwise_conv2d_int8(const tte_conv2d_params *params, const int8_t *x,
         copy_channel(&window, &shape, x + channel, requant.input_zero_point, scratch);
         for (int32_t row = 0; row < rows; row++) {
             const int16_t *plane = scratch + row * window.stride_h * shape.cols;
+            const int32_t to = tte_ring_row(row_begin + row, window.out_ring);
+            int8_t *out = y + (uint32_t)to * row_elems + channel;
             for (int32_t ox = 0; ox < window.out_w; ox += outputs) {
                 outputs = window.out_w - ox >= 4 ? 4 : 1;
                 int32_t sums[4];
@@ -100,8 +104,9 @@ void tte_depthwise_conv2d_int8(const tte_conv2d_params *params, const int8_t *x,
                     sums[0] = window_sum(&window, plane, shape.cols, weight);
                 }
                 for (int32_t j = 0; j < outputs; j++, index += window.out_c) {
-                    y[index] = tte_activation(bias[channel] + sums[j], multipliers[channel],
-                                              &requant, mask, index);
+                    *out = tte_activation(bias[channel] + sums[j], multipliers[channel], &requant,
+                                          mask, index);
+                    out += window.out_c;
                 }
                 plane += outputs * window.stride_w;
             }

@@ -54,7 +54,7 @@ def check_kernels(graph: Graph, codes: np.ndarray, labels: np.ndarray, steps: in
             spec = INTEGER_OPS[op.kind]
             if spec.kernel_call is not None:
                 kinds.add(op.kind)
-                ways = [None, *(i for i in spec.in_place if op.inputs[i])]
+                ways = [None, *(i for i in spec.in_place(op) if op.inputs[i])]
                 for way in ways:
                     if way is not None and _shared(graph, op, way):
                         continue

@@ -65,11 +65,11 @@ def test_layout_is_the_compilers(tmp_path: Path) -> None:
 
 
 def test_to_ctypes_keeps_every_value() -> None:
-    window = params.Window(*range(1, 16))
+    window = params.Window(*range(1, 18))
     whole = params.Conv2dParams(window, params.Requant(-128, 127, -1, 2, 31))
     structure = params.to_ctypes(whole)
     assert [getattr(structure.window, name) for name, _ in params.c_fields(params.Window)] == list(
-        range(1, 16)
+        range(1, 18)
     )
     assert structure.requant.input_zero_point == -128
     assert structure.requant.pre_shift == 31

@@ -52,7 +52,7 @@ def check_no_overlap(graph: Graph, memory: MemoryPlan) -> None:
             check(name, op.name)
         # While an op runs, its scratch and its outputs touch nothing that it reads, but what it
         # may do in place.
-        hosts = {graph.storage(op.inputs[i]) for i in spec.in_place if op.inputs[i]}
+        hosts = {graph.storage(op.inputs[i]) for i in spec.in_place(op) if op.inputs[i]}
         scratch = memory.placements.get(f"{op.name}.scratch")
         used = (
             set()

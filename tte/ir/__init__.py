@@ -2,7 +2,7 @@
 """The intermediate representation: plain frozen data, shared by every stage."""
 
 from tte.ir.graph import Graph, Op, Role, Tensor, TensorType
-from tte.ir.plan import MemoryPlan, Placement, Schedule, TrainPlan, Update
+from tte.ir.plan import MemoryPlan, Placement, Schedule, StreamDecision, TrainPlan, Update
 from tte.ir.quant import QuantParams
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "QuantParams",
     "Role",
     "Schedule",
+    "StreamDecision",
     "Tensor",
     "TensorType",
     "TrainPlan",

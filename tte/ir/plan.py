@@ -47,6 +47,19 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamDecision:
+    """A chain that runs in bands of rows: the peak (largest sum of live bytes) with all chains and
+    without this one, and what its bands cost, predicted."""
+
+    chain: str
+    stages: int
+    band_rows: int
+    peak_bytes: int
+    peak_without_bytes: int
+    extra_instructions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Placement:
     """A tensor's place in the arena."""
 

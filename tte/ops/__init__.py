@@ -7,6 +7,7 @@ from tte.ops import (
     add,
     avg_pool2d,
     batch_norm,
+    chain,
     channels,
     clip,
     conv2d,
@@ -30,6 +31,7 @@ FAMILIES: tuple[Family, ...] = (
     loss.FAMILY,
     gradient.FAMILY,
     channels.FAMILY,
+    chain.FAMILY,
 )
 
 FLOAT_OPS: dict[str, FloatOp] = {op.kind: op for family in FAMILIES for op in family.float_ops}

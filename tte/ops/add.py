@@ -158,7 +158,7 @@ FAMILY = Family(
             kernel_call,
             gradient=gradient,
             output_factors=lambda op: (1.0,),
-            in_place=(0, 1),
+            in_place=lambda op: (0, 1),
         ),
     ),
     samples=(

@@ -268,7 +268,7 @@ FAMILY = Family(
             grad_input_reference,
             grad_input_call,
             accumulate=grad_input_sums,
-            in_place=(1,),
+            in_place=lambda op: (1,),
         ),
     ),
     samples=(

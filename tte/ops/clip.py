@@ -123,7 +123,7 @@ FAMILY = Family(
             kernel_call,
             gradient=gradient,
             output_factors=lambda op: (1.0,),
-            in_place=(0,),
+            in_place=lambda op: (0,),
         ),
     ),
     samples=(Sample("range", "clip", ClipAttrs((-0.4, 0.7)), ((1, 3, 3, 5),)),),

@@ -87,7 +87,7 @@ FAMILY = Family(
             grad_add_reference,
             grad_add_call,
             accumulate=grad_add_sums,
-            in_place=(0, 1),
+            in_place=lambda op: (0, 1),
         ),
         IntegerOp(
             "grad_bias_int32",

@@ -74,6 +74,8 @@ class Window(Params):
     pad_top: u16
     pad_left: u16
     groups: u16
+    in_ring: u16 = 0
+    out_ring: u16 = 0
 
 
 @dataclass(frozen=True, slots=True)

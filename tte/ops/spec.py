@@ -42,13 +42,6 @@ class TableArg:
 
 
 @dataclass(frozen=True, slots=True)
-class IntArg:
-    """A number passed by value."""
-
-    value: int
-
-
-@dataclass(frozen=True, slots=True)
 class ScratchArg:
     """A pointer to the op's scratch memory."""
 
@@ -60,7 +53,23 @@ class SaturationsArg:
     """A pointer to the saturation counter of the op's output."""
 
 
-Arg = TensorArg | TableArg | IntArg | ScratchArg | SaturationsArg
+@dataclass(frozen=True, slots=True)
+class RowsArg:
+    """A range of output rows by value: two arguments, 0 and `count` for a whole map; a chain
+    puts its own rows there."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BandPointer:
+    """A pointer to a chain's current band of rows in a tensor: tensor + row * row_bytes."""
+
+    name: str
+    row_bytes: int
+
+
+Arg = RowsArg | BandPointer | TensorArg | TableArg | ScratchArg | SaturationsArg
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,29 @@ class KernelCall:
     symbol: str
     params: Any
     args: tuple[Arg, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StageCall:
+    """A call inside a chain's loop. Its RowsArg is `row, end`, or `done, need` for the stage
+    that fills the ring."""
+
+    op: Op
+    call: KernelCall
+    fills_ring: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChainCall:
+    """for row in 0, band_rows .. out_rows: the stages, on rows row .. row + band_rows. The ring is
+    filled up to `need` = min(ring_map_rows, (end - 1) * stride + reach)."""
+
+    stages: tuple[StageCall, ...]
+    out_rows: int
+    band_rows: int
+    ring_map_rows: int
+    stride: int
+    reach: int
 
 
 # ---- importing ----------------------------------------------------------------------------
@@ -247,19 +279,19 @@ class IntegerOp:
     `gradient(op, grad, backward)`: `grad` is the int8 dL/d(acc) of the op's first output.
     `output_factors(op)`: M per channel, which leads from dL/dy to dL/d(acc).
     `accumulate(op, inputs)`: a gradient op's sums, linear, exact in float64 and usable on real
-    numbers too (calibration). `scratch_bytes(op, graph)`. `in_place`: inputs whose place the
-    first output may take over when they die here. `macs(op, graph)`.
+    numbers too (calibration). `scratch_bytes(op, graph)`. `in_place(op)`: inputs whose place
+    the first output may take over when they die here. `macs(op, graph)`.
     """
 
     kind: str
     reference: Callable[[Op, Sequence[Array]], list[Array]]
-    kernel_call: Callable[[Op, Graph], KernelCall] | None
+    kernel_call: Callable[[Op, Graph], KernelCall | ChainCall] | None
     gradient: Callable[[Op, str, Backward], None] | None = None
     output_factors: Callable[[Op], tuple[float, ...]] | None = None
     accumulate: Callable[[Op, Sequence[Array]], Array] | None = None
     real_gradient: Callable[[Op, Sequence[Array]], Array] | None = None
     scratch_bytes: Callable[[Op, Graph], int] = lambda op, graph: 0
-    in_place: tuple[int, ...] = ()
+    in_place: Callable[[Op], tuple[int, ...]] = lambda op: ()
     macs: Callable[[Op, Graph], int] = lambda op, graph: 0
 
 

@@ -46,6 +46,11 @@ class _Block:
         return sum(piece.size * (piece.last - piece.first + 1) for piece in self.pieces)
 
 
+def live_bytes(graph: Graph, schedule: Schedule) -> list[int]:
+    """Bytes alive while each op runs; the largest is the lower bound of any plan."""
+    return _live_bytes(_blocks(graph, schedule), len(graph.ops))
+
+
 def plan_memory(graph: Graph, schedule: Schedule) -> MemoryPlan:
     """Offsets of all arena tensors and scratch buffers."""
     blocks = _blocks(graph, schedule)
@@ -94,7 +99,7 @@ def _blocks(graph: Graph, schedule: Schedule) -> list[_Block]:
             host = None
             if position == 0:
                 host = _in_place(
-                    graph, schedule, index, spec.in_place, _align(graph[name].type.size_bytes)
+                    graph, schedule, index, spec.in_place(op), _align(graph[name].type.size_bytes)
                 )
             if host is None:
                 chain_of[name] = []
