@@ -91,12 +91,19 @@ def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
         "saturations": view.saturations,
         "memory": {
             "arena_bytes": memory.arena_bytes,
-            "arena_lower_bound_bytes": memory.lower_bound_bytes,
             "trainable_bytes": program.trainable_bytes,
             "sram_limit_bytes": program.sram_limit_bytes,
             "flash_limit_bytes": program.flash_limit_bytes,
             "stack_reserve_bytes": program.board.stack_reserve_bytes,
+        },
+        "plan": {
             "streams": [asdict(decision) for decision in program.streams],
+            "arena_lower_bound_bytes": memory.lower_bound_bytes,
+            "peak_op": graph.ops[memory.peak_op].name,
             "peak": [{"tensor": name, "bytes": size} for name, size in memory.peak],
+            "live": [
+                {"op": op.name, "bytes": size}
+                for op, size in zip(graph.ops, memory.live_bytes, strict=True)
+            ],
         },
     }

@@ -23,6 +23,9 @@ import typer
 from tte import __version__
 from tte.errors import TteError, UsageError
 
+# The compiler's matrices are small: a thread pool would cost more than it gives. Before numpy.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 if TYPE_CHECKING:
     from tte.board import Board
     from tte.build import Firmware
@@ -209,6 +212,9 @@ def compile_command(
     std: Annotated[
         Any, typer.Option("--std", parser=parse_positive_numbers, metavar="S[,S..]")
     ] = "127.5",
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Keep every map whole; see docs/design.md.")
+    ] = False,
     compiler: Compiler = None,
     dump: Annotated[
         Path | None,
@@ -231,6 +237,7 @@ def compile_command(
         seed=seed,
         mean=mean,
         std=std,
+        stream=not no_stream,
         dump_dir=dump,
     )
     _check_output(output)

@@ -113,7 +113,7 @@ def test_the_checker_sees_an_overlap() -> None:
     first, second = ordered.ops[0], ordered.ops[1]
     broken = dict(memory.placements)
     broken[second.outputs[0]] = broken[first.outputs[0]]
-    wrong = MemoryPlan(broken, memory.lifetimes, memory.arena_bytes, 0, 0, ())
+    wrong = MemoryPlan(broken, memory.lifetimes, memory.arena_bytes, 0, (), 0, ())
     with pytest.raises(AssertionError):
         check_no_overlap(ordered, wrong)
 

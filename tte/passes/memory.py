@@ -71,7 +71,7 @@ def plan_memory(graph: Graph, schedule: Schedule) -> MemoryPlan:
             peak[largest.name] = largest.size
     arena = max((p.offset_bytes + p.size_bytes for p in placements.values()), default=0)
     ranked = tuple(sorted(peak.items(), key=lambda item: -item[1]))
-    return MemoryPlan(placements, spans, arena, bound, peak_op, ranked)
+    return MemoryPlan(placements, spans, arena, bound, tuple(live), peak_op, ranked)
 
 
 def _align(size: int) -> int:

@@ -13,7 +13,7 @@ TOP_OPS = 20
 
 
 def write_plots(report: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Writes loss.png and instructions.png, as far as the report has their numbers."""
+    """Writes loss.png, instructions.png and memory.png, as far as the report has the numbers."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -40,6 +40,14 @@ def write_plots(report: Mapping[str, Any], folder: Path) -> list[Path]:
         names = [str(op["op"])[:50].replace("$", r"\$") for op in ops]
         axes.set_yticks(range(len(ops)), names)
         written.append(_save(figure, folder / "instructions.png"))
+    live = (report.get("plan") or {}).get("live") or []
+    if live:
+        figure = Figure(figsize=(8, 3.5), layout="constrained")
+        axes = figure.add_subplot(xlabel="op of a training step", ylabel="arena bytes alive")
+        axes.bar(range(len(live)), [entry["bytes"] for entry in live], width=1.0)
+        axes.axhline(report["memory"]["arena_bytes"], color="black", linewidth=0.8, label="arena")
+        axes.legend()
+        written.append(_save(figure, folder / "memory.png"))
     return written
 
 

@@ -90,6 +90,7 @@ def build_report(
         "compiler": compiler,
         "emulator": {"name": emulator, "version": emulator_version},
         "memory": dict(memory),
+        "plan": dict(program.get("plan") or {}),
         "instructions": dict(instructions or instructions_section()),
         "training": dict(training or training_section()),
         "state_sha256": state_sha256,

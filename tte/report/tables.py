@@ -42,6 +42,10 @@ def print_report(report: Mapping[str, Any], out: Console, top: int = TOP_OPS) ->
     if report["training"]["accuracy_before"] is not None:
         out.print(accuracy_table(report))
     out.print(memory_table(report))
+    if report.get("plan"):
+        out.print(peak_table(report))
+        if report["plan"]["streams"]:
+            out.print(streams_table(report))
     if report["instructions"]["train_step"] is not None:
         out.print(instructions_table(report, top))
 
@@ -76,6 +80,40 @@ def memory_table(report: Mapping[str, Any]) -> Table:
         used, limit = memory[key], memory[limit_key] if limit_key else None
         share = f"{100 * used / limit:.1f} %" if used is not None and limit else ""
         table.add_row(title, _count(used), "" if limit is None else _count(limit), share)
+    return table
+
+
+def peak_table(report: Mapping[str, Any], top: int = 6) -> Table:
+    """What is alive where the arena is fullest."""
+    plan, arena = report["plan"], report["memory"]["arena_bytes"]
+    table = _table(f"Peak of the arena, at {plan['peak_op']}")
+    table.add_column("alive")
+    table.add_column("bytes", justify="right")
+    for entry in plan["peak"][:top]:
+        table.add_row(escape(entry["tensor"]), _count(entry["bytes"]))
+    rest = plan["peak"][top:]
+    if rest:
+        table.add_row(f"{len(rest)} more", _count(sum(entry["bytes"] for entry in rest)))
+    bound = plan["arena_lower_bound_bytes"]
+    miss = "no plan is smaller" if arena == bound else f"{arena - bound:,} above the lower bound"
+    table.caption = f"{bound:,} bytes alive, arena {arena:,}: {miss}"
+    return table
+
+
+def streams_table(report: Mapping[str, Any]) -> Table:
+    """Chains that run in bands of rows, and what each is worth."""
+    table = _table("Streamed chains")
+    table.add_column("layers")
+    for column in ("rows a band", "peak with", "without", "extra instructions, predicted"):
+        table.add_column(column, justify="right")
+    for entry in report["plan"]["streams"]:
+        table.add_row(
+            escape(entry["chain"]),
+            str(entry["band_rows"]),
+            _count(entry["peak_bytes"]),
+            _count(entry["peak_without_bytes"]),
+            _count(entry["extra_instructions"]),
+        )
     return table
 
 
