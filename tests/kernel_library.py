@@ -30,6 +30,17 @@ from tte.ops import params as kernel_params
 ROOT = Path(__file__).resolve().parents[1]
 INCLUDE = ROOT / "runtime_c" / "include"
 PORTABLE_SOURCES = tuple(sorted((ROOT / "runtime_c" / "src").glob("*.c")))
+ARMV7EM = ROOT / "runtime_c" / "src" / "armv7em"
+_REPLACED = {path.name for path in ARMV7EM.glob("*.c")}
+# The kernels for the DSP extension on this machine; tests/shim/ has in C what they have in
+# assembly.
+ARMV7EM_SOURCES = (
+    *sorted(ARMV7EM.glob("*.c")),
+    *(path for path in PORTABLE_SOURCES if path.name not in _REPLACED),
+    *sorted((ROOT / "tests" / "shim").glob("*.c")),
+)
+SOURCES_VARIABLE = "TTE_TEST_KERNELS"  # "armv7em": the tests run with those
+SOURCES = ARMV7EM_SOURCES if os.environ.get(SOURCES_VARIABLE) == "armv7em" else PORTABLE_SOURCES
 
 SANITIZED = ("-O1", "-g", "-fno-sanitize-recover=all")
 FAST = ("-O3", "-march=native")
@@ -64,7 +75,9 @@ def build(sources: Iterable[Path], flags: Sequence[str], suffix: str = ".so") ->
     files = tuple(sources)
     command = [host_compiler(), "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", *flags]
     digest = hashlib.sha256("\0".join(command).encode())
-    for file in (*sorted(INCLUDE.glob("*.h")), *files):
+    headers = (*sorted(INCLUDE.glob("*.h")), *sorted(ARMV7EM.glob("*.h")))
+    # A fast kernel may include the portable one.
+    for file in (*headers, *PORTABLE_SOURCES, *files):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     folder = Path(tempfile.gettempdir()) / f"tte-tests-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -160,7 +173,7 @@ class KernelLibrary:
 
 
 def kernel_library(
-    sources: Sequence[Path] = PORTABLE_SOURCES, *, fast: bool = False
+    sources: Sequence[Path] = SOURCES, *, fast: bool = False
 ) -> KernelLibrary:
     """The kernels, with every sanitizer that this process can hold, or as fast as they get."""
     common = ("-fPIC", "-shared")

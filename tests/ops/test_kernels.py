@@ -80,6 +80,14 @@ def windows(draw: st.DrawFn, kind: str = "conv2d") -> Window:
     )  # fmt: skip
 
 
+@st.composite
+def pointwise(draw: st.DrawFn) -> Window:
+    """1x1, stride 1: several blocks of tiles, whole ones and others."""
+    height, width = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    in_c, out_c = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    return Window(height, width, in_c, height, width, out_c, 1, 1, 1, 1, 1, 1, 0, 0, 1)
+
+
 @dataclass(frozen=True)
 class Random:
     """Seeded data in the ranges of the kernels."""
@@ -206,6 +214,26 @@ def bits(mask: Array) -> Array:
     return np.packbits(mask.reshape(-1), bitorder="little")
 
 
+def up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def product(k: int, n: int) -> int:
+    """Scratch bytes, docs/kernels.md."""
+    k = up(k, 4)
+    tiles = min(8, max(1, 768 // k), up(n, 4) // 4)
+    return tiles * (8 * k + 32) + 4 * k + 32
+
+
+def plane(rows: int, cols: int, n: int) -> int:
+    """Scratch bytes, docs/kernels.md."""
+    return 2 * rows * up(cols, 2) + 4 * up(n, 4)
+
+
+def rubbish(scratch_bytes: int, dtype: Any) -> Array:
+    return np.full(scratch_bytes, 0xC7, np.uint8).view(dtype)
+
+
 def garbage_bytes(count: int) -> Array:
     return np.full(count, 0x5A, np.uint8)
 
@@ -297,15 +325,17 @@ def check_conv2d(symbol: str, window: Window, data: Random) -> None:
         x.flags.writeable = False
     weight.flags.writeable = False
     before = y.copy()
+    taps = window.kernel_h * window.kernel_w * window.in_c // window.groups
     rows = (end - begin - 1) * window.stride_h + (window.kernel_h - 1) * window.dilation_h + 1
-    cols = (window.out_w - 1) * window.stride_w + (window.kernel_w - 1) * window.dilation_w + 1
-    scratch = (np.full(rows * cols, -12345, np.int16),) if depthwise else ()
+    cols = (up(window.out_w, 4) - 1) * window.stride_w
+    cols += (window.kernel_w - 1) * window.dilation_w + 1
+    scratch = plane(rows, cols, window.out_w) if depthwise else product(taps, (end - begin) * window.out_w)
 
     row_range = (ctypes.c_uint16(begin), ctypes.c_uint16(end))
     call(
         symbol,
         params.Conv2dParams(window, requant),
-        *(x, weight, bias, multipliers, *row_range, y, mask, *scratch),
+        *(x, weight, bias, multipliers, *row_range, y, mask, rubbish(scratch, np.int16)),
     )
     first, last = begin * row_elems, end * row_elems
     assert np.array_equal(y[first:last], expected.reshape(-1)[first:last])
@@ -325,11 +355,17 @@ def test_conv2d(window: Window, seed: int) -> None:
     check_conv2d("tte_conv2d_int8", window, random(seed))
 
 
-@pytest.mark.parametrize(("in_c", "out_c"), [(64, 7), (131, 4), (576, 12), (24, 32)])
+@pytest.mark.parametrize(("in_c", "out_c"), [(64, 7), (131, 4), (576, 12), (24, 32), (773, 3)])
 def test_pointwise_conv2d(in_c: int, out_c: int) -> None:
     """Long rows: the vectorised loops and what is left over."""
     window = Window(3, 5, in_c, 3, 5, out_c, 1, 1, 1, 1, 1, 1, 0, 0, 1)
     check_conv2d("tte_conv2d_int8", window, random(in_c))
+
+
+@random_cases
+@given(pointwise(), seeds)
+def test_any_pointwise_conv2d(window: Window, seed: int) -> None:
+    check_conv2d("tte_conv2d_int8", window, random(seed))
 
 
 @random_cases
@@ -571,9 +607,13 @@ def test_softmax_cross_entropy_of_many_classes(classes: int, spread: int) -> Non
 # ---- gradients ----------------------------------------------------------------------------
 
 
-@random_cases
-@given(windows(), seeds)
-def test_conv2d_grad_input(window: Window, seed: int) -> None:
+def grad_input_scratch(window: Window) -> int:
+    if window.kernel_h * window.kernel_w > 1:
+        return 4 * window.in_c
+    return max(4 * window.in_c, product(window.out_c, window.in_h * window.in_w))
+
+
+def check_conv2d_grad_input(window: Window, seed: int) -> None:
     data = random(seed)
     grad = data.grad(window.out_h, window.out_w, window.out_c)
     weight = data.weight(window)
@@ -585,8 +625,20 @@ def test_conv2d_grad_input(window: Window, seed: int) -> None:
         (grad, weight),
         epilogue,
         acc,
-        np.full(window.in_c, -1, np.int32),
+        rubbish(grad_input_scratch(window), np.int32),
     )
+
+
+@random_cases
+@given(windows(), seeds)
+def test_conv2d_grad_input(window: Window, seed: int) -> None:
+    check_conv2d_grad_input(window, seed)
+
+
+@random_cases
+@given(pointwise(), seeds)
+def test_pointwise_conv2d_grad_input(window: Window, seed: int) -> None:
+    check_conv2d_grad_input(window, seed)
 
 
 @random_cases
@@ -608,7 +660,17 @@ def test_depthwise_conv2d_grad_input(window: Window, in_place: bool, seed: int) 
         (grad, weight),
         epilogue,
         acc,
-        np.full(window.in_h * window.in_w, -1, np.int32),
+        rubbish(
+            max(
+                4 * window.in_h * window.in_w,
+                plane(
+                    window.in_h + window.kernel_h - 1,
+                    up(window.in_w, 4) + window.kernel_w - 1,
+                    window.in_w,
+                ),
+            ),
+            np.int32,
+        ),
     )
 
 
@@ -709,7 +771,10 @@ def check_grad_weight(symbol: str, window: Window, data: Random) -> None:
     weight[(weight == -127) & (residual < 0)] = -126  # below the range
     expected = updated(weight, residual, sums, step, rates, *limits)
     depthwise = symbol == "tte_depthwise_conv2d_grad_weight_int8"
-    scratch = () if depthwise else (np.full(sums[0].size, -1, np.int32),)
+    scratch_bytes = 4 * sums[0].size
+    if window.kernel_h * window.kernel_w == 1:
+        scratch_bytes = max(scratch_bytes, product(window.out_h * window.out_w, sums[0].size))
+    scratch = () if depthwise else (rubbish(scratch_bytes, np.int32),)
     call(
         symbol,
         params.Conv2dGradWeightParams(window, zero_point),
@@ -722,6 +787,12 @@ def check_grad_weight(symbol: str, window: Window, data: Random) -> None:
 @random_cases
 @given(windows(), seeds)
 def test_conv2d_grad_weight(window: Window, seed: int) -> None:
+    check_grad_weight("tte_conv2d_grad_weight_int8", window, random(seed))
+
+
+@random_cases
+@given(pointwise(), seeds)
+def test_pointwise_conv2d_grad_weight(window: Window, seed: int) -> None:
     check_grad_weight("tte_conv2d_grad_weight_int8", window, random(seed))
 
 
