@@ -190,7 +190,7 @@ def compile_command(
         typer.Option(
             "--update", metavar="SPEC", help="What trains: head, bias:K, last:K, full or a file."
         ),
-    ] = "last:3",
+    ] = "head",
     sram: Annotated[
         int | None,
         typer.Option("--sram", parser=parse_bytes, metavar="BYTES", help="Default: the board's."),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,7 +46,7 @@ class CompileOptions:
 
     board: Board
     classes: int | None = None
-    update: str = "last:3"
+    update: str = "head"
     sram_bytes: int | None = None
     flash_bytes: int | None = None
     seed: int = 0
@@ -143,18 +143,24 @@ def _input_spec(graph: Graph, options: CompileOptions) -> InputSpec:
     )
 
 
+def _rows(sizes: Sequence[tuple[str, int]]) -> str:
+    return "\n".join(f"{size:>9}  {name}" for name, size in sizes[:6])
+
+
 def check_fit(program: Program) -> None:
     """DoesNotFit, with the peak step's largest buffers, where SRAM or flash cannot hold it."""
     memory, stack = program.memory, program.board.stack_reserve_bytes
     sram = memory.arena_bytes + program.trainable_bytes + stack
     if sram > program.sram_limit_bytes:
         peak = program.graph.ops[memory.peak_op]
-        rows = "\n".join(f"{size:>9}  {name}" for name, size in memory.peak[:8])
+        sizes = {name: program.graph[name].type.size_bytes for name in program.trained}
+        trained = sorted(sizes.items(), key=lambda item: -item[1])
         raise DoesNotFit(
             what=f"the program needs {sram} bytes of SRAM, the limit is {program.sram_limit_bytes}",
             where=f"peak at {peak.name} ({peak.kind})",
             why=f"arena {memory.arena_bytes}, trained tensors {program.trainable_bytes}, "
-            f"stack {stack}; live at the peak (bytes):\n{rows}",
+            f"stack {stack}; live at the peak (bytes):\n{_rows(memory.peak)}\n"
+            f"largest trained tensors (bytes):\n{_rows(trained)}",
             hint="train less (--update), raise --sram, or use a smaller input",
         )
     if program.constant_bytes > program.flash_limit_bytes:
