@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tests.benchmarks [all|network|gradients|accuracy]`: the numbers of the README.
+"""`python -m tests.benchmarks [all|network|memory|gradients|accuracy]`: the numbers of the README.
 
     network    SRAM, flash and instructions of a training step on both emulated boards
+    memory     arena and lower bound of three networks with all their published updates
     gradients  cosines of the integer gradients with a floating-point implementation
     accuracy   3000 steps on the host, three seeds, two photo data sets (half an hour)
-    all        network and gradients
+    all        everything but accuracy
 
 Needs the models and data sets of ../shared. Everything goes through the command line, as a user
 would run it.
@@ -81,6 +82,34 @@ def network(scratch: Path) -> None:
     console.print(table)
 
 
+def memory(scratch: Path) -> None:
+    """The largest sum of live bytes, and what the planner makes of it."""
+    from tests.passes.test_published_updates import CASES, chained, training_graph
+    from tte.ir import Role
+    from tte.passes.memory import plan_memory
+    from tte.passes.schedule import schedule
+
+    table = Table(title="arena of a training step, bytes")
+    table.add_column("network")
+    table.add_column("update")
+    for column in ("whole maps", "streamed: bound", "streamed: arena", "trained", "chains"):
+        table.add_column(column, justify="right")
+    for net, scheme in CASES:
+        graph = training_graph(SHARED / "models", net, scheme)
+        whole = plan_memory(*schedule(graph))
+        streamed, order = schedule(chained(graph))
+        plan = plan_memory(streamed, order)
+        trained = sum(
+            tensor.type.size_bytes
+            for tensor in streamed.tensors.values()
+            if tensor.role is Role.PARAMETER and tensor.stored_in is None
+        )
+        chains = sum(op.kind == "chain" for op in streamed.ops)
+        sizes = (whole.arena_bytes, plan.lower_bound_bytes, plan.arena_bytes, trained, chains)
+        table.add_row(net, scheme, *(f"{size:,}" for size in sizes))
+    console.print(table)
+
+
 def gradients(scratch: Path) -> None:
     """Every trained layer of the 99kb scheme."""
     from tests.golden import gradient_cosines
@@ -132,11 +161,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "what", nargs="?", default="all", choices=["all", "network", "gradients", "accuracy"]
+        "what",
+        nargs="?",
+        default="all",
+        choices=["all", "network", "memory", "gradients", "accuracy"],
     )
     what = parser.parse_args().what
     with tempfile.TemporaryDirectory() as folder:
-        for benchmark in (network, gradients, accuracy):
+        for benchmark in (network, memory, gradients, accuracy):
             if what == benchmark.__name__ or (what == "all" and benchmark is not accuracy):
                 benchmark(Path(folder))
 
