@@ -43,6 +43,7 @@ def stream(graph: Graph, live_bytes: LiveBytes) -> tuple[Graph, tuple[StreamDeci
     for index, op in enumerate(graph.ops):
         if op.kind == "chain":
             graph = _widened(graph, index, limit, live_bytes)
+    graph = _without_idle_chains(graph, live_bytes)
     peak = max(live_bytes(graph))
     return graph, tuple(
         _decision(graph, index, peak, live_bytes)
@@ -106,6 +107,16 @@ def _widened(graph: Graph, index: int, limit: int, live_bytes: LiveBytes) -> Gra
         wider = _chained(split, index, stages, band_rows)
         if max(live_bytes(wider)) <= limit:
             return wider
+    return graph
+
+
+def _without_idle_chains(graph: Graph, live_bytes: LiveBytes) -> Graph:
+    """The graph without chains that no longer lower the peak."""
+    peak = max(live_bytes(graph))
+    for index in reversed([i for i, op in enumerate(graph.ops) if op.kind == "chain"]):
+        whole = _split(graph, index)
+        if max(live_bytes(whole)) <= peak:
+            graph = whole
     return graph
 
 
