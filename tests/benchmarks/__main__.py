@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tests.benchmarks [all|network|memory|gradients|accuracy]`: the numbers of the README.
+"""`python -m tests.benchmarks [BENCHMARK]`: the numbers of the README and of docs/performance.md.
 
     network    SRAM, flash and instructions of a training step on both emulated boards
+    layers     instructions per multiplication of every layer of that step, forward and backward
     memory     arena and lower bound of three networks with all their published updates
     gradients  cosines of the integer gradients with a floating-point implementation
     accuracy   3000 steps on the host, three seeds, two photo data sets (half an hour)
@@ -82,6 +83,37 @@ def network(scratch: Path) -> None:
     console.print(table)
 
 
+def layers(scratch: Path) -> None:
+    """Every kernel call of one training step on the M7, counted by unicorn."""
+    from tte.board import load_board
+    from tte.build import build_firmware, find_compiler
+    from tte.data import InputTransform, load_dataset
+    from tte.emulate.session import open_session
+
+    folder = scratch / "layers"
+    compile_to(folder, BOARDS[1], "flowers5_128", 10, "49kb")
+    program = json.loads((folder / "program.json").read_text(encoding="utf-8"))
+    board = load_board(BOARDS[1])
+    firmware = build_firmware(folder, board, find_compiler(board))
+    data, entry = load_dataset(SHARED / "data" / "flowers5_128"), program["input"]
+    x = InputTransform(entry["scale"], entry["zero_point"]).quantize(data.x_train[0])
+    with open_session("unicorn", folder, program, firmware) as session:
+        counts = session.count_ops(lambda: session.train(x, int(data.y_train[0])))
+    assert counts is not None
+    table = Table(title=f"one training step, {BOARDS[1]}, {counts.total:,} instructions")
+    table.add_column("op")
+    table.add_column("kernel")
+    for column in ("MACs", "instructions", "per MAC", "share"):
+        table.add_column(column, justify="right")
+    for op, count in zip(program["ops"], counts.by_op, strict=True):
+        macs = op["macs"]
+        ratio = f"{count / macs:.2f}" if macs else ""
+        share = f"{100 * count / counts.total:.1f} %"
+        kernel = op["kernel"].removeprefix("tte_")
+        table.add_row(op["op"], kernel, f"{macs:,}" if macs else "", f"{count:,}", ratio, share)
+    console.print(table)
+
+
 def memory(scratch: Path) -> None:
     """The largest sum of live bytes, and what the planner makes of it."""
     from tests.passes.test_published_updates import CASES, chained, training_graph
@@ -155,6 +187,9 @@ def accuracy(scratch: Path) -> None:
     console.print(table)
 
 
+BENCHMARKS = (network, layers, memory, gradients, accuracy)
+
+
 def main() -> None:
     """Runs one benchmark, or the quick ones."""
     parser = argparse.ArgumentParser(
@@ -164,11 +199,11 @@ def main() -> None:
         "what",
         nargs="?",
         default="all",
-        choices=["all", "network", "memory", "gradients", "accuracy"],
+        choices=["all", *(benchmark.__name__ for benchmark in BENCHMARKS)],
     )
     what = parser.parse_args().what
     with tempfile.TemporaryDirectory() as folder:
-        for benchmark in (network, memory, gradients, accuracy):
+        for benchmark in BENCHMARKS:
             if what == benchmark.__name__ or (what == "all" and benchmark is not accuracy):
                 benchmark(Path(folder))
 
