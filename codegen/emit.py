@@ -8,9 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tte.board import Board
 from tte.codegen.project import project_files, render
 from tte.codegen.view import ProgramView
 from tte.program import Program
+from tte.resources import runtime_dir
 
 MANIFEST_SCHEMA = "tte-program/1"
 
@@ -19,7 +21,7 @@ def render_project(program: Program) -> dict[str, str]:
     """All files of the project: relative path -> text."""
     view = ProgramView(program)
     values = view.values()
-    kernels = sorted({f"{call.symbol}.c" for call in view.calls})
+    kernels = sorted({_source(call.symbol, program.board) for call in view.calls})
     files = project_files(
         program.board,
         program.sram_limit_bytes,
@@ -31,6 +33,13 @@ def render_project(program: Program) -> dict[str, str]:
         files[f"src/{name}"] = render(f"{name}.j2", values)
     files["program.json"] = json.dumps(manifest(program, view), indent=1) + "\n"
     return dict(sorted(files.items()))
+
+
+def _source(symbol: str, board: Board) -> str:
+    """The kernel's file below runtime_c/src: the faster one, where there is one for the board."""
+    fast = f"armv7em/{symbol}.c"
+    is_there = board.has_dsp and (runtime_dir() / "src" / fast).is_file()
+    return fast if is_there else f"{symbol}.c"
 
 
 def emit_project(program: Program, out_dir: Path) -> None:

@@ -3,6 +3,7 @@
 
     src/main.c            the harness (src/model.c and src/model.h come from the emitter)
     kernels/              the kernels in use and their headers; kernels/armv7em/ the faster ones
+                          and the assembly that they share
     board/                startup.c, port.c, board.h, link.ld; board/libc/ for zig and clang
     host/                 the port of the developer's machine
     Makefile, CMakeLists.txt
@@ -144,8 +145,8 @@ def _kernels(kernel_sources: list[str]) -> dict[str, str]:
             raise TteError(f"{source!r} is no kernel source", where="kernel_sources")
         files[f"kernels/{source}"] = _read(runtime / "src" / source)
         folder = PurePosixPath(source).parent
-        for header in (runtime / "src" / folder).glob("*.h"):
-            files[str("kernels" / folder / header.name)] = _read(header)
+        for shared in (runtime / "src" / folder).glob("*.[hS]"):
+            files[str("kernels" / folder / shared.name)] = _read(shared)
     return files
 
 

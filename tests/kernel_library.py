@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.kernel_machine import KernelMachine, kernel_machine
 from tte.ops import params as kernel_params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +40,8 @@ ARMV7EM_SOURCES = (
     *(path for path in PORTABLE_SOURCES if path.name not in _REPLACED),
     *sorted((ROOT / "tests" / "shim").glob("*.c")),
 )
-SOURCES_VARIABLE = "TTE_TEST_KERNELS"  # "armv7em": the tests run with those
+# "armv7em": the tests run with those; the name of a board: with its kernels, emulated.
+SOURCES_VARIABLE = "TTE_TEST_KERNELS"
 SOURCES = ARMV7EM_SOURCES if os.environ.get(SOURCES_VARIABLE) == "armv7em" else PORTABLE_SOURCES
 
 SANITIZED = ("-O1", "-g", "-fno-sanitize-recover=all")
@@ -174,8 +176,11 @@ class KernelLibrary:
 
 def kernel_library(
     sources: Sequence[Path] = SOURCES, *, fast: bool = False
-) -> KernelLibrary:
+) -> KernelLibrary | KernelMachine:
     """The kernels, with every sanitizer that this process can hold, or as fast as they get."""
+    board = os.environ.get(SOURCES_VARIABLE, "armv7em")
+    if board != "armv7em" and not fast:
+        return kernel_machine(board)
     common = ("-fPIC", "-shared")
     if fast:
         return KernelLibrary(build(sources, (*common, *FAST)))

@@ -86,7 +86,7 @@ def find_compiler(board: Board, preferred: str | None = None) -> Compiler:
 
 def build_firmware(project_dir: Path, board: Board, compiler: Compiler) -> Firmware:
     """Builds build/firmware.elf; does nothing where it is up to date."""
-    fast = sorted(project_dir.glob("kernels/armv7em/*.c"))
+    fast = sorted(project_dir.glob("kernels/armv7em/*.[cS]"))
     replaced = {path.name for path in fast}
     sources = [
         *sorted(project_dir.glob("src/*.c")),

@@ -25,15 +25,16 @@
 /* Output rows row_begin .. row_end-1 of y[out_h][out_w][out_c] from x[in_h][in_w][in_c];
  * weight[out_c][kernel_h][kernel_w][in_c / groups], bias[out_c], multipliers[out_c]. y and mask
  * are the whole map. With a mask, row_begin * out_w * out_c is a multiple of 8; its bytes of the
- * rows are written whole, with zero bits after the last element. row_begin < row_end. */
+ * rows are written whole, with zero bits after the last element. row_begin < row_end.
+ * scratch: a product of k = kernel_h * kernel_w * in_c / groups and n = out_h * out_w, in int16_t
+ * (docs/kernels.md); the portable kernel needs none. */
 void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int8_t *weight,
                      const int32_t *bias, const int32_t *multipliers, uint16_t row_begin,
-                     uint16_t row_end, int8_t *y, uint8_t *mask);
+                     uint16_t row_end, int8_t *y, uint8_t *mask, int16_t *scratch);
 
 /* Each channel by itself (in_c = out_c = groups): weight[channel][kernel_h][kernel_w].
  * y may be x when the range is all rows: a channel is copied out before it is written.
- * scratch: int16_t[((row_end - row_begin - 1) * stride_h + (kernel_h - 1) * dilation_h + 1)
- *                  * ((out_w - 1) * stride_w + (kernel_w - 1) * dilation_w + 1)]. */
+ * scratch: int16_t[rows * columns + 2 * outputs] (docs/kernels.md). */
 void tte_depthwise_conv2d_int8(const tte_conv2d_params *params, const int8_t *x,
                                const int8_t *weight, const int32_t *bias,
                                const int32_t *multipliers, uint16_t row_begin, uint16_t row_end,
@@ -84,7 +85,8 @@ void tte_softmax_cross_entropy_int8(const tte_softmax_cross_entropy_params *para
 
 /* ---- gradients ------------------------------------------------------------------------ */
 
-/* multipliers[in_c]; scratch: int32_t[in_c]. */
+/* multipliers[in_c]; scratch: int32_t[in_c], for 1x1 kernels a product of k = out_c and
+ * n = in_h * in_w if that is more. */
 void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
                                 const int8_t *grad_output, const int8_t *weight,
                                 const int32_t *multipliers, const int8_t *addend,
@@ -92,7 +94,8 @@ void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
                                 int8_t *grad_input, uint32_t *saturations, int32_t *scratch);
 
 /* grad_input may be grad_output (both start at the same byte): a channel's sums are complete
- * before it is written. scratch: int32_t[in_h * in_w], one channel's sums. */
+ * before it is written. scratch: int32_t[in_h * in_w], or the transposed convolution's plane if
+ * that is more (docs/kernels.md). */
 void tte_depthwise_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
                                           const int8_t *grad_output, const int8_t *weight,
                                           const int32_t *multipliers, const int8_t *addend,
@@ -121,7 +124,8 @@ void tte_grad_add_int8(const tte_grad_add_params *params, const int8_t *a,
  * then 256 * weight + residual -= round(sum * step * rates[o]), saturated to
  * [-127 * 256, 127 * 256 + 127], split again into weight (nearest) and residual (-128..127).
  * weight, residual [out_c][kernel_h][kernel_w][in_c / groups]; rates[out_c];
- * scratch: int32_t[kernel_h * kernel_w * in_c / groups]. */
+ * scratch: int32_t[kernel_h * kernel_w * in_c / groups]; for 1x1 kernels and at most 1152 output
+ * pixels a product of k = out_h * out_w and n = in_c / groups if that is more. */
 void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, const int8_t *x,
                                  const int8_t *grad_output, const tte_factor *step,
                                  const tte_factor *rates, int8_t *weight, int8_t *residual,

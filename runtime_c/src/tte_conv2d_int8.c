@@ -36,7 +36,7 @@ static inline void dot_4(const int8_t *x, const int8_t *weight, int32_t weight_e
 
 void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int8_t *weight,
                      const int32_t *bias, const int32_t *multipliers, uint16_t row_begin,
-                     uint16_t row_end, int8_t *y, uint8_t *mask)
+                     uint16_t row_end, int8_t *y, uint8_t *mask, int16_t *scratch)
 {
     const tte_window window = params->window;
     const tte_requant requant = params->requant;
@@ -49,6 +49,7 @@ void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int
     /* Neighbouring taps of a row are one run of memory when nothing lies between them. */
     const int joined = window.dilation_w == 1 && window.groups == 1;
 
+    (void)scratch;
     int32_t outputs;
     uint32_t index = row_begin * row_elems;
     if (mask != NULL) {

@@ -58,7 +58,7 @@ def windows(draw: st.DrawFn, kind: str = "conv2d") -> Window:
     """Any window that has an output; "depthwise" and "pool" have as many outputs as inputs."""
 
     def axis() -> tuple[int, int, int, int, int, int]:
-        size, kernel = draw(st.integers(1, 9)), draw(st.integers(1, 5))
+        size, kernel = draw(st.integers(1, 9)), draw(st.integers(1, 7))
         stride, dilation = draw(st.integers(1, 3)), draw(st.integers(1, 2))
         pad_begin, pad_end = draw(st.integers(0, 3)), draw(st.integers(0, 3))
         room = size + pad_begin + pad_end - dilation * (kernel - 1) - 1
@@ -221,13 +221,13 @@ def up(value: int, multiple: int) -> int:
 def product(k: int, n: int) -> int:
     """Scratch bytes, docs/kernels.md."""
     k = up(k, 4)
-    tiles = min(8, max(1, 768 // k), up(n, 4) // 4)
-    return tiles * (8 * k + 32) + 4 * k + 32
+    tiles = min(16, max(1, 1152 // k), up(n, 4) // 4)
+    return tiles * (8 * k + 32) + 4 * k + 44
 
 
 def plane(rows: int, cols: int, n: int) -> int:
     """Scratch bytes, docs/kernels.md."""
-    return 2 * rows * up(cols, 2) + 4 * up(n, 4)
+    return 2 * rows * up(cols, 2) + 4 * max(64, up(n, 4))
 
 
 def rubbish(scratch_bytes: int, dtype: Any) -> Array:
@@ -329,7 +329,11 @@ def check_conv2d(symbol: str, window: Window, data: Random) -> None:
     rows = (end - begin - 1) * window.stride_h + (window.kernel_h - 1) * window.dilation_h + 1
     cols = (up(window.out_w, 4) - 1) * window.stride_w
     cols += (window.kernel_w - 1) * window.dilation_w + 1
-    scratch = plane(rows, cols, window.out_w) if depthwise else product(taps, (end - begin) * window.out_w)
+    scratch = (
+        plane(rows, cols, window.out_w)
+        if depthwise
+        else product(taps, (end - begin) * window.out_w)
+    )
 
     row_range = (ctypes.c_uint16(begin), ctypes.c_uint16(end))
     call(

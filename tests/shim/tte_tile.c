@@ -4,16 +4,89 @@
  */
 #include "../../runtime_c/src/armv7em/tte_tile.h"
 
+/* The sums of one tile; returns the next one. */
+static const uint32_t *multiply(const uint32_t *x, const uint32_t *weight,
+                                const uint32_t *weight_end, int32_t *sums)
+{
+    memcpy(sums, weight, 8 * sizeof *sums);
+    for (const uint32_t *pair = weight + 8; pair != weight_end; pair += 2, x += 4) {
+        for (int32_t i = 0; i < 4; i++) {
+            sums[i] = tte_smlad(pair[0], x[i], sums[i]);
+            sums[4 + i] = tte_smlad(pair[1], x[i], sums[4 + i]);
+        }
+    }
+    return x;
+}
+
 void tte_tile_2x4(const uint32_t *x, const uint32_t *weight, const uint32_t *weight_end,
                   int32_t *sums, int32_t *sums_end)
 {
     for (; sums != sums_end; sums += 8) {
-        memcpy(sums, weight, 8 * sizeof *sums);
-        for (const uint32_t *pair = weight + 8; pair != weight_end; pair += 2, x += 4) {
-            for (int32_t i = 0; i < 4; i++) {
-                sums[i] = tte_smlad(pair[0], x[i], sums[i]);
-                sums[4 + i] = tte_smlad(pair[1], x[i], sums[4 + i]);
+        x = multiply(x, weight, weight_end, sums);
+    }
+}
+
+void tte_tile_2x4_int8(const uint32_t *x, const uint32_t *weight, const uint32_t *weight_end,
+                       int8_t *y, int8_t *y_end, uint32_t out_c)
+{
+    const int32_t *finish = (const int32_t *)weight_end;
+    while (y != y_end) {
+        int32_t sums[8];
+        x = multiply(x, weight, weight_end, sums);
+        for (int32_t i = 0; i < 4; i++, y += out_c) {
+            y[0] = (int8_t)tte_ssat8(tte_smmlar(sums[i], finish[0], finish[2]));
+            y[1] = (int8_t)tte_ssat8(tte_smmlar(sums[4 + i], finish[1], finish[2]));
+        }
+    }
+}
+
+void tte_widen_quads_4(const int8_t *const *rows, uint32_t offset, uint32_t *tile,
+                       uint32_t *tile_end)
+{
+    for (int32_t k = 0; tile != tile_end; k += 4, tile += 8) {
+        for (int32_t i = 0; i < 4; i++) {
+            const uint32_t word = tte_load_4(rows[i] + k);
+            tile[i] = tte_sxtab16(offset, word);
+            tile[4 + i] = tte_sxtab16_ror8(offset, word);
+        }
+    }
+}
+
+void tte_widen_quads_2(const int8_t *row_0, const int8_t *row_1, uint32_t *pairs,
+                       uint32_t *pairs_end)
+{
+    for (; pairs != pairs_end; row_0 += 4, row_1 += 4, pairs += 4) {
+        pairs[0] = tte_sxtb16(tte_load_4(row_0));
+        pairs[1] = tte_sxtb16(tte_load_4(row_1));
+        pairs[2] = tte_sxtb16_ror8(tte_load_4(row_0));
+        pairs[3] = tte_sxtb16_ror8(tte_load_4(row_1));
+    }
+}
+
+void tte_widen_quads_columns_2(const int8_t *column, int32_t row_elems, uint32_t *pairs,
+                               uint32_t *pairs_end)
+{
+    for (; pairs != pairs_end; pairs += 4, column += 4 * row_elems) {
+        for (int32_t i = 0; i < 2; i++) {
+            const int8_t *row = column + i * row_elems;
+            const int8_t *far = row + 2 * row_elems;
+            pairs[2 * i] = tte_pkhbt((uint32_t)row[0], (uint32_t)far[0]);
+            pairs[2 * i + 1] = tte_pkhbt((uint32_t)row[1], (uint32_t)far[1]);
+        }
+    }
+}
+
+void tte_widen_quads_columns_4(const int8_t *column, int32_t row_elems, uint32_t offset,
+                               uint32_t *tile, uint32_t *tile_end)
+{
+    for (; tile != tile_end; tile += 8, column += 4 * row_elems) {
+        for (int32_t i = 0; i < 4; i++) {
+            uint32_t word = 0;
+            for (int32_t j = 0; j < 4; j++) {
+                word |= (uint32_t)(uint8_t)column[j * row_elems + i] << (8 * j);
             }
+            tile[i] = tte_sxtab16(offset, word);
+            tile[4 + i] = tte_sxtab16_ror8(offset, word);
         }
     }
 }

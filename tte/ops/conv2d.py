@@ -225,8 +225,23 @@ def kernel_call(op: Op, graph: Graph) -> KernelCall:
             RowsArg(window.out_h),
             TensorArg(y),
             TensorArg(mask),
+            ScratchArg("int16_t"),
         ),
     )
+
+
+def product_scratch_bytes(k: int, columns: int) -> int:
+    """What a fast kernel needs for sums of k products, `columns` of them in a row of the result:
+    tiles of four columns of int16, two rows of weights, sums (armv7em/tte_tile.h)."""
+    padded = -(-k // 4) * 4
+    tiles = min(16, max(1, 1152 // padded), -(-columns // 4))
+    return tiles * (8 * padded + 32) + 4 * padded + 44
+
+
+def scratch_bytes(op: Op, graph: Graph) -> int:
+    """The product of the weights and the columns under the windows."""
+    out_h, out_w, out_c = hwc(graph[op.outputs[0]].type)
+    return product_scratch_bytes(graph[op.inputs[1]].type.elems // out_c, out_h * out_w)
 
 
 def macs(op: Op, graph: Graph) -> int:
@@ -266,7 +281,7 @@ def grad_input_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
 
 
 def grad_input_call(op: Op, graph: Graph) -> KernelCall:
-    """tte_conv2d_grad_input_int8; its scratch is one pixel of sums."""
+    """tte_conv2d_grad_input_int8 with its scratch."""
     grad, weight = op.inputs[:2]
     window = op.attrs.window.params(graph[op.outputs[0]].type, graph[grad].type)
     call = grad_call(
@@ -275,6 +290,15 @@ def grad_input_call(op: Op, graph: Graph) -> KernelCall:
         [grad, weight],
     )
     return KernelCall(call.symbol, call.params, (*call.args, ScratchArg("int32_t")))
+
+
+def grad_input_scratch(op: Op, graph: Graph) -> int:
+    """int32 per input channel; for a product, weights^T and gradients."""
+    in_h, in_w, in_c = hwc(graph[op.outputs[0]].type)
+    product = 0
+    if op.attrs.window.kernel == (1, 1):
+        product = product_scratch_bytes(hwc(graph[op.inputs[0]].type)[2], in_h * in_w)
+    return max(4 * in_c, product)
 
 
 def grad_input_macs(op: Op, graph: Graph) -> int:
@@ -299,7 +323,7 @@ def real_grad_weight(op: Op, inputs: Sequence[Array]) -> Array:
 
 
 def grad_weight_call(op: Op, graph: Graph) -> KernelCall:
-    """tte_conv2d_grad_weight_int8; its scratch is one row of weights."""
+    """tte_conv2d_grad_weight_int8 with its scratch."""
     x, grad, step, weight, residual = op.inputs
     window = op.attrs.window.params(graph[x].type, graph[grad].type)
     return KernelCall(
@@ -318,9 +342,14 @@ def grad_weight_call(op: Op, graph: Graph) -> KernelCall:
 
 
 def grad_weight_scratch(op: Op, graph: Graph) -> int:
-    """int32 per weight of one output channel."""
+    """int32 per weight of one output channel; for a product, gradients^T and inputs."""
     weight = graph[op.inputs[3]].type
-    return 4 * weight.elems // weight.shape[0]
+    row = weight.elems // weight.shape[0]
+    out_h, out_w, _ = hwc(graph[op.inputs[1]].type)
+    product = 0
+    if op.attrs.window.kernel == (1, 1) and out_h * out_w <= 1152:
+        product = product_scratch_bytes(out_h * out_w, row)
+    return max(4 * row, product)
 
 
 def grad_weight_macs(op: Op, graph: Graph) -> int:
@@ -358,6 +387,7 @@ FAMILY = Family(
             kernel_call,
             gradient=gradient,
             output_factors=output_factors,
+            scratch_bytes=scratch_bytes,
             macs=macs,
         ),
         IntegerOp(
@@ -365,7 +395,7 @@ FAMILY = Family(
             grad_input_reference,
             grad_input_call,
             accumulate=grad_input_sums,
-            scratch_bytes=lambda op, graph: 4 * hwc(graph[op.outputs[0]].type)[2],
+            scratch_bytes=grad_input_scratch,
             in_place=lambda op: (2,),
             macs=grad_input_macs,
         ),

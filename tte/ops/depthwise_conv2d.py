@@ -147,11 +147,17 @@ def kernel_call(op: Op, graph: Graph) -> KernelCall:
     )
 
 
+def plane_scratch_bytes(rows: int, cols: int, outputs: int) -> int:
+    """int16 plane with rows of an even length, int32 sums of a row of outputs or more."""
+    return 2 * rows * (cols + cols % 2) + 4 * max(64, outputs)
+
+
 def scratch_bytes(op: Op, graph: Graph) -> int:
-    """int16 plane of one channel: the rows and columns that the outputs look at."""
+    """One channel's plane: what the outputs look at, a multiple of four of them in a row."""
     out_h, out_w, _ = hwc(graph[op.outputs[0]].type)
-    rows, cols = op.attrs.window.span(out_h, out_w)
-    return 2 * int(rows) * int(cols)
+    whole_w = -(-out_w // 4) * 4
+    rows, cols = op.attrs.window.span(out_h, whole_w)
+    return plane_scratch_bytes(int(rows), int(cols), whole_w)
 
 
 def macs(op: Op, graph: Graph) -> int:
@@ -182,7 +188,7 @@ def grad_input_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
 
 
 def grad_input_call(op: Op, graph: Graph) -> KernelCall:
-    """tte_depthwise_conv2d_grad_input_int8; its scratch is one channel's plane of sums."""
+    """tte_depthwise_conv2d_grad_input_int8 with its scratch."""
     grad, weight = op.inputs[:2]
     window = op.attrs.window.params(graph[op.outputs[0]].type, graph[grad].type)
     call = grad_call(
@@ -194,9 +200,12 @@ def grad_input_call(op: Op, graph: Graph) -> KernelCall:
 
 
 def grad_input_scratch(op: Op, graph: Graph) -> int:
-    """int32 sums of one channel's plane."""
+    """int32 sums of one channel, or the plane that its transposed convolution looks at."""
     in_h, in_w, _ = hwc(graph[op.outputs[0]].type)
-    return 4 * in_h * in_w
+    kernel_h, kernel_w = op.attrs.window.kernel
+    whole_w = -(-in_w // 4) * 4
+    cols = whole_w + kernel_w - 1
+    return max(4 * in_h * in_w, plane_scratch_bytes(in_h + kernel_h - 1, cols, whole_w))
 
 
 def grad_macs(op: Op, graph: Graph) -> int:

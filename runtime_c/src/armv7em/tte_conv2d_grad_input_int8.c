@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * grad_input[p][i] = requantise(sum over o of weight[o][i] * grad_output[p][o] + addend), 0 where
+ * the mask bit is 0: for 1x1 kernels the product of the weights' columns and the gradients' rows,
+ * in tiles of 2 input channels and 4 pixels (tte_tile.h). weight [out_c][in_c], NHWC. Other kernels
+ * are left to the portable kernel. One rounding, half up: SMMULR.
+ * Source: docs/numerics.md, section 2; docs/performance.md.
+ */
+#define tte_conv2d_grad_input_int8 tte_conv2d_grad_input_int8_portable
+#include "../tte_conv2d_grad_input_int8.c"
+#undef tte_conv2d_grad_input_int8
+
+#include "tte_grad.h"
+#include "tte_tile.h"
+
+void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
+                                const int8_t *grad_output, const int8_t *weight,
+                                const int32_t *multipliers, const int8_t *addend,
+                                const int32_t *addend_multipliers, const uint8_t *mask,
+                                int8_t *grad_input, uint32_t *saturations, int32_t *scratch);
+
+static int is_pointwise(const tte_window *window)
+{
+    return window->kernel_h == 1 && window->kernel_w == 1 && window->groups == 1 &&
+           window->stride_h == 1 && window->stride_w == 1 && window->pad_top == 0 &&
+           window->pad_left == 0 && window->in_h == window->out_h && window->in_w == window->out_w;
+}
+
+void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
+                                const int8_t *grad_output, const int8_t *weight,
+                                const int32_t *multipliers, const int8_t *addend,
+                                const int32_t *addend_multipliers, const uint8_t *mask,
+                                int8_t *grad_input, uint32_t *saturations, int32_t *scratch)
+{
+    const tte_window *window = &params->window;
+    const int32_t in_c = window->in_c, out_c = window->out_c;
+    if (!is_pointwise(window) || !tte_grad_fits(out_c, params->pre_shift)) {
+        tte_conv2d_grad_input_int8_portable(params, grad_output, weight, multipliers, addend,
+                                            addend_multipliers, mask, grad_input, saturations,
+                                            scratch);
+        return;
+    }
+
+    const int32_t pixels = window->in_h * window->in_w;
+    const tte_product product = tte_plan_product(out_c, (pixels + 3) / 4, scratch);
+    const tte_grad_output output = {
+        multipliers, addend,      addend_multipliers, mask,
+        grad_input,  saturations, window->in_c,       params->pre_shift,
+    };
+    int32_t count;
+
+    tte_start(&product, 0, 0);
+    for (int32_t pixel = 0; pixel < pixels; pixel += count) {
+        count = pixels - pixel < product.tiles * 4 ? pixels - pixel : product.tiles * 4;
+        for (int32_t first = 0; first < count; first += 4) {
+            const int8_t *rows[4];
+            for (int32_t i = 0; i < 4; i++) {
+                const int32_t from = first + i < count ? first + i : count - 1;
+                rows[i] = grad_output + (pixel + from) * out_c;
+            }
+            tte_widen_4(rows, out_c, 0, product.x + first * product.k / 2);
+        }
+        for (int32_t i = 0; i < in_c; i += 2) {
+            tte_widen_columns_2(weight + i, in_c, in_c - i, out_c, product.weight + 8);
+            tte_tile_2x4(product.x, product.weight, product.weight_end, product.sums,
+                         product.sums + (count + 3) / 4 * 8);
+            for (int32_t j = i; j < in_c && j < i + 2; j++) {
+                tte_grad_store(&output, product.sums + (j - i) * 4, count, 4, (uint32_t)pixel,
+                               (uint32_t)j);
+            }
+        }
+    }
+}

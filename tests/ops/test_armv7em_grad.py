@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The backward kernels of runtime_c/src/armv7em on the shapes of real networks and on odd ones.
+
+Each call is made twice with the same data, in an emulated processor and with the portable kernels
+on this machine: every array must come back the same. test_armv7em.py has the formulas; here are
+the shapes that they would take too long for, and how many instructions they may take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("unicorn")
+
+from tests.kernel_library import PORTABLE_SOURCES, kernel_library
+from tests.kernel_machine import KernelMachine, kernel_machine
+from tests.ops.test_kernels import Random, bits, plane, product, random, rubbish, up
+from tte.errors import TteError
+from tte.ops import params
+from tte.ops.params import Window
+
+Array = NDArray[Any]
+DEPTHWISE = "tte_depthwise_conv2d_grad_input_int8"
+WEIGHT = "tte_conv2d_grad_weight_int8"
+
+
+@dataclass(frozen=True)
+class Call:
+    symbol: str
+    params: params.Params
+    args: list[Array | None]
+    scratch: Array
+    macs: int
+
+    def copies(self) -> list[Array | None]:
+        """The arguments, what is shared still shared."""
+        copies = {id(arg): arg.copy() for arg in self.args if arg is not None}
+        return [None if arg is None else copies[id(arg)] for arg in self.args]
+
+
+def machine(board: str = "mps2-an386", compiler: str = "gcc") -> KernelMachine:
+    try:
+        return kernel_machine(board, compiler=compiler)
+    except TteError as error:
+        pytest.skip(error.what)
+
+
+def check(call: Call, on: KernelMachine, limit: float | None = None) -> None:
+    """The same bits; with a limit, of instructions per forward multiplication."""
+    expected, found = call.copies(), call.copies()
+    kernel_library(PORTABLE_SOURCES).call(
+        call.symbol, call.params, [*expected, call.scratch.copy()]
+    )
+    count = on.instructions(call.symbol, call.params, [*found, call.scratch.copy()])
+    for position, (one, other) in enumerate(zip(expected, found, strict=True)):
+        assert one is None or other is None or np.array_equal(one, other), f"argument {position}"
+    assert limit is None or count <= limit * call.macs, count / call.macs
+
+
+# ---- the input gradient of depthwise convolutions ------------------------------------------
+
+
+def depthwise(size: int, channels: int, kernel: int, stride: int, pad: int | None = None) -> Window:
+    pad = kernel // 2 if pad is None else pad
+    out = (size + 2 * pad - kernel) // stride + 1
+    return Window(
+        size, size, channels, out, out, channels, kernel, kernel, stride, stride, 1, 1, pad, pad,
+        channels,
+    )  # fmt: skip
+
+
+def grad_input(
+    window: Window, data: Random, *, masked: bool, added: bool, in_place: bool, pre_shift: int = 0
+) -> Call:
+    shape = (window.in_h, window.in_w, window.in_c)
+    grad = data.grad(window.out_h, window.out_w, window.out_c)
+    macs = grad.size * window.kernel_h * window.kernel_w
+    to, addend = data.int8(*shape), data.grad(*shape) if added else None
+    if in_place and grad.size <= to.size:
+        to.reshape(-1)[: grad.size] = grad.reshape(-1)
+        grad = to
+    elif in_place and addend is not None:
+        to = addend
+    # Some gradients saturate, few as in training.
+    typical = 12000.0 * window.kernel_h / window.stride_h
+    args: list[Array | None] = [
+        grad,
+        data.weight(window),
+        data.multipliers(window.in_c, typical, pre_shift),
+        addend,
+        data.multipliers(window.in_c, 300.0, pre_shift) if added else None,
+        bits(data.rng.random(shape) < 0.6) if masked else None,
+        to,
+        np.asarray([7], np.uint32),
+    ]
+    rows, cols = window.in_h + window.kernel_h - 1, up(window.in_w, 4) + window.kernel_w - 1
+    scratch = max(4 * window.in_h * window.in_w, plane(rows, cols, window.in_w))
+    call_params = params.Conv2dGradInputParams(window, pre_shift)
+    return Call(DEPTHWISE, call_params, args, rubbish(scratch, np.int32), macs)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "kernel", "stride", "limit"),
+    [
+        (8, 160, 5, 1, 2.0),
+        (8, 192, 3, 1, 3.6),
+        (8, 240, 7, 2, 3.8),
+        (4, 384, 5, 1, 2.6),
+        (4, 576, 3, 1, 5.0),
+        (8, 96, 7, 1, None),
+        (16, 24, 5, 2, None),
+    ],
+)
+def test_network_depthwise(
+    size: int, channels: int, kernel: int, stride: int, limit: float | None
+) -> None:
+    window = depthwise(size, channels, kernel, stride)
+    call = grad_input(window, random(1), masked=True, added=False, in_place=True)
+    check(call, machine(), limit)
+
+
+def odd_windows() -> list[Window]:
+    """Maps that are no multiple of four, every parity of padding, few and odd channels."""
+    return [
+        depthwise(size, channels, kernel, stride, pad)
+        for kernel in (2, 3, 4, 5, 6, 7, 8)
+        for stride in (1, 2, 3)
+        for pad in (0, 1, kernel - 1)
+        for size, channels in ((kernel, 1), (9, 8), (13, 5))
+        if size + 2 * pad >= kernel
+    ]
+
+
+@pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
+def test_odd_depthwise(board: str) -> None:
+    """With and without mask, addend, shift, in place over either."""
+    for i, window in enumerate(odd_windows()):
+        data = random(i)
+        masked, added, in_place = data.flip(), data.flip(), data.flip()
+        pre_shift = int(data.rng.choice([0, 0, 1, 3, 8, 9]))
+        check(
+            grad_input(
+                window, data, masked=masked, added=added, in_place=in_place, pre_shift=pre_shift
+            ),
+            machine(board),
+        )
+
+
+def test_a_map_of_many_rows() -> None:
+    """More sums than are kept at once; rows longer than that."""
+    for size, stride in ((21, 1), (70, 1), (33, 2)):
+        window = depthwise(size, 8, 3, stride)
+        call = grad_input(window, random(size), masked=True, added=False, in_place=False)
+        check(call, machine())
+
+
+# ---- the weight gradient of pointwise convolutions -----------------------------------------
+
+
+def grad_weight(size: int, in_c: int, out_c: int, data: Random, log2_moves: Sequence[int]) -> Call:
+    """The step moves a typical weight by 2^log2_moves of its 256ths."""
+    window = Window(size, size, in_c, size, size, out_c, 1, 1, 1, 1, 1, 1, 0, 0, 1)
+    weight = data.weight(window)
+    residual = data.int8(*weight.shape)
+    weight[(weight == -127) & (residual < 0)] = -126  # below the range
+    exponent = int(np.log2(size * 5000.0)) + 30
+    rates = np.stack(
+        [data.rng.integers(2**30, 2**31, out_c), exponent - data.rng.choice(log2_moves, out_c)],
+        axis=1,
+    )
+    rates[data.rng.random(out_c) < 0.05] = 0
+    args: list[Array | None] = [
+        data.int8(size, size, in_c),
+        data.grad(size, size, out_c),
+        np.asarray([data.rng.integers(2**30, 2**31), 31], np.int32),
+        rates.astype(np.int32),
+        weight,
+        residual,
+    ]
+    scratch = rubbish(max(4 * in_c, product(size * size, in_c)), np.int32)
+    call_params = params.Conv2dGradWeightParams(window, int(data.int8()))
+    return Call(WEIGHT, call_params, args, scratch, size * size * in_c * out_c)
+
+
+@pytest.mark.parametrize(
+    ("size", "in_c", "out_c", "limit"),
+    [(8, 48, 240, 1.1), (8, 12, 144, 1.3), (4, 24, 576, 1.9), (1, 160, 10, 21.0)],
+)
+def test_network_grad_weight(size: int, in_c: int, out_c: int, limit: float) -> None:
+    check(grad_weight(size, in_c, out_c, random(2), [-2, 0, 2, 4]), machine(), limit)
+
+
+@pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
+def test_any_step(board: str) -> None:
+    """Steps from nothing to far beyond the range, on both sides of what an int16 holds."""
+    for seed, log2_move in enumerate([-60, -33, -32, -9, 5, 6, 7, 8, 9, 10, 12, 15, 16, 17, 45]):
+        for size, in_c, out_c in ((4, 24, 7), (3, 9, 4), (1, 5, 3)):
+            check(grad_weight(size, in_c, out_c, random(seed), [log2_move]), machine(board))
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "zig", "clang"])
+def test_every_compiler(compiler: str) -> None:
+    on = machine(compiler=compiler)
+    window = depthwise(9, 16, 5, 2)
+    check(grad_input(window, random(3), masked=True, added=False, in_place=True), on)
+    check(grad_input(window, random(4), masked=True, added=True, in_place=False), on)
+    check(grad_weight(5, 14, 9, random(5), [0, 7, 15]), on)

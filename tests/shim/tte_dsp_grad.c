@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * runtime_c/src/armv7em/tte_dsp_grad.S in C, so that the kernels around it run under sanitizers.
+ */
+#include "../../runtime_c/src/armv7em/tte_dsp_grad.h"
+
+void tte_finish_grads(const tte_grads *grads)
+{
+    const tte_grads g = *grads;
+    const int32_t *sums = g.sums;
+    int8_t *to = g.to;
+    const uint8_t *mask = g.mask;
+
+    for (int32_t row = 0; row < g.rows; row++) {
+        for (int32_t i = 0; i < g.count; i++, to += g.step) {
+            int32_t value = tte_smmulr(sums[i], g.multiplier);
+            if (mask != NULL) {
+                value &= tte_spread_bit(*mask, g.shift);
+                mask += g.mask_step;
+            }
+            *to = tte_saturate_grad(value, g.saturations);
+        }
+        sums += (g.count + 3) / 4 * 4;
+        to += g.to_step;
+        mask = mask == NULL ? NULL : mask + g.mask_row_step;
+    }
+}
+
+const int32_t *tte_update_fours(int8_t *weight, int8_t *residual, const int32_t *sums,
+                                const int32_t *sums_end, const tte_move *move)
+{
+    for (; sums != sums_end; sums += 8, weight += 4, residual += 4) {
+        int32_t by[4];
+        for (int32_t i = 0; i < 4; i++) {
+            const int32_t high = (int32_t)(((int64_t)sums[i] * move->mantissa) >> 32);
+            by[i] = (high + move->half) >> move->shift;
+            if (by[i] < INT16_MIN || by[i] > INT16_MAX) {
+                return sums;
+            }
+        }
+        for (int32_t i = 0; i < 4; i++) {
+            const int32_t full =
+                tte_clamp(weight[i] * 256 + residual[i] - by[i], -127 * 256, 127 * 256 + 127);
+            weight[i] = (int8_t)((full + 128) >> 8);
+            residual[i] = (int8_t)full;
+        }
+    }
+    return sums;
+}
