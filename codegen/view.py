@@ -91,6 +91,7 @@ class ProgramView:
         self._tables: dict[str, ArrayView] = {}
         self._rings: dict[str, int] = {}
         self.saturations: list[str] = []
+        self.has_masks = False
         self.calls: list[CallView] = []
         views = [self._op(position, op) for position, op in enumerate(self._graph.ops)]
         backward = program.schedule.backward_start
@@ -129,6 +130,7 @@ class ProgramView:
             "learning_rate_text": f"{rate:.9g}",
             "input_offset": self._offset(graph.inputs[0]),
             "logits_offset": self._offset(graph.outputs[0]),
+            "has_masks": self.has_masks,
             "state": self.state,
             "trained": self.trained,
             "constants": self.constants,
@@ -200,7 +202,9 @@ class ProgramView:
                 self.saturations.append(op.outputs[0])
                 args.append(f"&tte_saturations[{len(self.saturations) - 1}]")
             elif isinstance(arg, BandPointer):
-                args.append(f"{self._tensor(arg.name)} + row * {arg.row_bytes}")
+                band = f" + row * {arg.row_bytes}"
+                is_mask = graph[arg.name].type.dtype == "bit"
+                args.append(self._tensor(arg.name, band) + ("" if is_mask else band))
             else:
                 args.append(self._tensor(arg.name))
         if call.params is not None:
@@ -230,7 +234,7 @@ class ProgramView:
         origin = f" ({op.origin})" if op.origin and op.origin.split(" ")[0] != op.name else ""
         return cformat.comment(f"{op.name}: {what}{source}{graph[op.writes[0]].type}{origin}")
 
-    def _tensor(self, name: str) -> str:
+    def _tensor(self, name: str, band: str = "") -> str:
         if not name:
             return "NULL"
         if name in self._rings:
@@ -240,6 +244,9 @@ class ProgramView:
             return SCALARS[root.name]
         if root.role in (Role.CONSTANT, Role.PARAMETER):
             return self._names(root.name)
+        if root.type.dtype == "bit":
+            self.has_masks = True
+            return f"MASK({self._offset(name)}{band})"
         return f"AT({C_TYPES[root.type.dtype]}, {self._offset(name)})"
 
     def _table(self, index: int, arg: TableArg) -> str:
