@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tte.ir import Graph, Op, Role, Tensor
 from tte.ops import FLOAT_OPS, INTEGER_OPS
+from tte.ops.quantized import real_data
 
 Array = NDArray[Any]
 Values = dict[str, Array]
@@ -18,9 +19,7 @@ Values = dict[str, Array]
 
 def real_constant(tensor: Tensor) -> Array:
     """Real values of a constant, float32."""
-    assert tensor.data is not None
-    data = tensor.data if tensor.quant is None else tensor.quant.dequantize(tensor.data)
-    return data.astype(np.float32)
+    return real_data(tensor).astype(np.float32)
 
 
 def run_float(graph: Graph, x: Array, keep: bool = True) -> Values:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tte.errors import TteError
-from tte.ir import Graph, Op, QuantParams, Role, Tensor
+from tte.ir import Op, QuantParams, Role, Tensor
 from tte.ops import arith, params
 from tte.ops.spec import (
     Arg,
@@ -102,14 +102,12 @@ def make_requant(
 # ---- weights ------------------------------------------------------------------------------
 
 
-def quantize_weights(
-    quantizer: Quantizer, op: Op, uniform: bool = False
-) -> tuple[str, str, QuantParams]:
+def quantize_weights(quantizer: Quantizer, op: Op) -> tuple[str, str, QuantParams]:
     """int8 weights (per output channel, axis 0, symmetric) and int32 bias of a float layer.
 
-    Weights and biases that came quantised keep their codes. `uniform`: one scale for all
-    channels. Biases start within +-2^26, so that dead channels cannot overflow an accumulator.
-    Returns the tensor names and the weights' quantisation, with one scale per channel.
+    Weights and biases that came quantised keep their codes. Biases start within +-2^26, so that
+    dead channels cannot overflow an accumulator. Returns the tensor names and the weights'
+    quantisation, with one scale per channel.
     """
     graph, builder = quantizer.graph, quantizer.builder
     x_scale = quantizer.quant(op.inputs[0]).per_tensor_scale
@@ -123,7 +121,6 @@ def quantize_weights(
     else:
         real = real_data(weight)
         largest = np.abs(real).reshape(channels, -1).max(axis=1)
-        largest = np.full(channels, largest.max()) if uniform else largest
         # An all-zero channel gets the scale of the largest one; a large bias needs room too.
         scales = np.where(largest > 0, largest, max(float(largest.max()), 1e-3)) / 127
         scales = np.maximum(scales, np.abs(real_bias) / (x_scale * FIRST_BIAS_LIMIT))
@@ -187,7 +184,6 @@ class GradInputAttrs:
     window: WindowAttrs
     shape: tuple[int, ...]  # of grad_input
     scale: GradScale
-    input_scales: tuple[float, ...] = ()  # spare field of pooling: 1 / count weights
 
 
 def grad_epilogue(op: Op, acc: Array, addend: Array | None, mask: Array | None) -> list[Array]:
@@ -237,7 +233,7 @@ class UpdateAttrs:
 
     `param_scale`: real size of one step of the value, per row; `rates`, known once the gradient
     scales are: 256 * s_D / param_scale^2, without learning rate and loss gradient.
-    `channels`: indices of the trained channels (see Update), None for all.
+    `input_scale`: s_x, with which a bias's param_scale is s_x s_w.
     """
 
     layer: str
@@ -246,6 +242,7 @@ class UpdateAttrs:
     input_zero_point: int
     param_scale: tuple[float, ...]
     rates: tuple[arith.Factor, ...] = ()
+    input_scale: float = 1.0
 
     def with_rates(self, grad_scale: float) -> UpdateAttrs:
         """The same with rates for a gradient whose scale is `grad_scale` times the loss
@@ -258,8 +255,6 @@ class UpdateAttrs:
             alive, arith.RESIDUAL_UNITS * grad_scale / np.where(alive, scale, 1.0) ** 2, 0.0
         )
         return replace(self, rates=tuple(arith.to_factor(float(rate)) for rate in rates))
-
-    input_scale: float = 1.0  # s_x, of a bias: param_scale = s_x s_w
 
 
 def add_updates(
@@ -332,10 +327,3 @@ def contribute_grad_input(
         )
 
     backward.contribute(x, Contribution((1.0,), emit=emit))
-
-
-def input_quant(graph: Graph, op: Op) -> QuantParams:
-    """Quantisation of an op's first input."""
-    quant = graph[op.inputs[0]].quant
-    assert quant is not None
-    return quant
