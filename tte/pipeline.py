@@ -16,7 +16,7 @@ from tte.board import Board
 from tte.data import Dataset, InputTransform, check_against
 from tte.errors import DoesNotFit, TteError
 from tte.frontend.onnx import load_model
-from tte.ir import Graph, StreamDecision
+from tte.ir import Graph, Schedule, StreamDecision, TrainPlan
 from tte.ir.text import graph_text, memory_text, plan_text, schedule_text
 from tte.ir.verify import verify
 from tte.passes.calibrate import calibrate
@@ -56,8 +56,32 @@ class CompileOptions:
     dump_dir: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A quantised model before it is said what of it is trained.
+
+    `forward`: the integer forward graph; `codes`, `labels`: the samples that measure gradients.
+    """
+
+    forward: Graph
+    input: InputSpec
+    codes: NDArray[np.int8]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    model_sha256: str
+
+
 def compile_model(model_path: Path, dataset: Dataset, options: CompileOptions) -> Program:
     """Turns a model into a program for a board; TteError or DoesNotFit where it cannot."""
+    prepared = prepare(model_path, dataset, options)
+    plan = plan_update(prepared.forward, options.update)
+    program = lower(prepared, plan, options)
+    check_fit(program)
+    return program
+
+
+def prepare(model_path: Path, dataset: Dataset, options: CompileOptions) -> Prepared:
+    """Imports, folds, calibrates and quantises a model."""
     dump = _Dump(options.dump_dir)
     imported = dump("1-import", graph_text, verify(load_model(model_path)))
     folded = fold(imported)
@@ -67,31 +91,40 @@ def compile_model(model_path: Path, dataset: Dataset, options: CompileOptions) -
     samples = _calibration_samples(dataset, folded, options)
     calibrated = calibrate(folded, samples.real)
     forward = dump("3-quantize", graph_text, verify(quantize(calibrated)))
-    full = dump("4-differentiate", graph_text, verify(differentiate(forward)))
-    plan = dump("5-update", plan_text, plan_update(forward, options.update))
-    pruned = dump("6-prune", graph_text, verify(prune(full, plan)))
     spec = _input_spec(forward, options)
     codes = InputTransform(spec.scale, spec.zero_point, spec.mean, spec.std).quantize(
         samples.raw[:GRADIENT_SAMPLES]
     )
-    labels = samples.labels[:GRADIENT_SAMPLES]
+    return Prepared(
+        forward,
+        spec,
+        codes,
+        samples.labels[:GRADIENT_SAMPLES],
+        dataset.class_names,
+        hashlib.sha256(model_path.read_bytes()).hexdigest(),
+    )
+
+
+def lower(prepared: Prepared, plan: TrainPlan, options: CompileOptions) -> Program:
+    """Differentiates, prunes, schedules and places; the limits are not checked."""
+    dump = _Dump(options.dump_dir)
+    forward = prepared.forward
+    full = dump("4-differentiate", graph_text, verify(differentiate(forward)))
+    dump("5-update", plan_text, plan)
+    pruned = dump("6-prune", graph_text, verify(prune(full, plan)))
     headroom = 1.0 if options.classes is None else FRESH_HEAD_HEADROOM
-    scaled = scale_gradients(pruned, codes, labels, run_op, headroom)
-    ordered, order = schedule(scaled)
-    streams: tuple[StreamDecision, ...] = ()
-    if options.stream:
-        chained, streams = stream(ordered, lambda graph: live_bytes(*schedule(graph)))
-        ordered, order = schedule(chained)
+    scaled = scale_gradients(pruned, prepared.codes, prepared.labels, run_op, headroom)
+    ordered, order, streams = arrange(scaled, options.stream)
     dump("7-schedule", lambda o: schedule_text(ordered, o), order)
     memory = dump("8-memory", memory_text, plan_memory(verify(ordered, scheduled=True), order))
-    program = Program(
+    return Program(
         name=forward.name,
-        model_sha256=hashlib.sha256(model_path.read_bytes()).hexdigest(),
+        model_sha256=prepared.model_sha256,
         board=options.board,
         sram_limit_bytes=options.sram_bytes or options.board.sram.size_bytes,
         flash_limit_bytes=options.flash_bytes or options.board.flash.size_bytes,
-        input=spec,
-        class_names=dataset.class_names,
+        input=prepared.input,
+        class_names=prepared.class_names,
         learning_rate=DEFAULT_LEARNING_RATE,
         seed=options.seed,
         plan=plan,
@@ -100,8 +133,16 @@ def compile_model(model_path: Path, dataset: Dataset, options: CompileOptions) -
         memory=memory,
         streams=streams,
     )
-    check_fit(program)
-    return program
+
+
+def arrange(graph: Graph, streamed: bool) -> tuple[Graph, Schedule, tuple[StreamDecision, ...]]:
+    """The order in which a pruned graph runs, with chains where they lower the peak."""
+    ordered, order = schedule(graph)
+    if not streamed:
+        return ordered, order, ()
+    chained, streams = stream(ordered, lambda other: live_bytes(*schedule(other)))
+    ordered, order = schedule(chained)
+    return ordered, order, streams
 
 
 @dataclass(frozen=True, slots=True)
