@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from tte.ir import Graph, MemoryPlan, Placement, Schedule
 from tte.ir.plan import Lifetime
@@ -134,12 +135,18 @@ def _in_place(
 
 def _live_bytes(blocks: Sequence[_Block], steps: int) -> list[int]:
     """Sum of live bytes while each op runs."""
-    live = [0] * steps
+    change = [0] * (steps + 1)
     for block in blocks:
+        if len(block.pieces) == 1:
+            (piece,) = block.pieces
+            change[piece.first] += piece.size
+            change[piece.last + 1] -= piece.size
+            continue
         for step in range(block.pieces[0].first, block.pieces[-1].last + 1):
-            sizes = [p.size for p in block.pieces if p.first <= step <= p.last]
-            live[step] += max(sizes, default=0)
-    return live
+            size = max((p.size for p in block.pieces if p.first <= step <= p.last), default=0)
+            change[step] += size
+            change[step + 1] -= size
+    return list(accumulate(change[:-1]))
 
 
 def _conflicts(blocks: Sequence[_Block]) -> list[list[tuple[int, int, int]]]:

@@ -8,6 +8,8 @@ grad_input comes before the in-place update of the same layer.
 
 from __future__ import annotations
 
+import heapq
+
 from tte.ir import Graph, Op, Role, Schedule
 from tte.ir.plan import Lifetime
 from tte.ops.loss import SoftmaxCrossEntropyAttrs
@@ -24,25 +26,35 @@ def schedule(graph: Graph) -> tuple[Graph, Schedule]:
 
 def _order(graph: Graph) -> list[Op]:
     """Stable topological order; an update goes first among the ready ops."""
-    before: dict[int, set[int]] = {}
-    producer = {name: i for i, op in enumerate(graph.ops) for name in op.writes}
-    for i, op in enumerate(graph.ops):
-        before[i] = {producer[name] for name in op.reads if name in producer}
-        for name in op.writes:
-            stored_in = graph[name].stored_in
-            if isinstance(op.attrs, UpdateAttrs) and stored_in is not None:
-                before[i] |= {
-                    j for j, other in enumerate(graph.ops) if j != i and stored_in in other.reads
-                }
+    ops = graph.ops
+    producer = {name: i for i, op in enumerate(ops) for name in op.writes}
+    readers: dict[str, list[int]] = {}
+    for i, op in enumerate(ops):
+        for name in op.reads:
+            readers.setdefault(name, []).append(i)
+    after: list[list[int]] = [[] for _ in ops]
+    missing = [0] * len(ops)
+    for i, op in enumerate(ops):
+        before = {producer[name] for name in op.reads if name in producer}
+        if isinstance(op.attrs, UpdateAttrs):
+            for name in op.writes:
+                before.update(j for j in readers.get(graph[name].stored_in or "", ()) if j != i)
+        missing[i] = len(before)
+        for j in before:
+            after[j].append(i)
+    rank = [(not isinstance(op.attrs, UpdateAttrs), i) for i, op in enumerate(ops)]
+    ready = [rank[i] for i in range(len(ops)) if not missing[i]]
+    heapq.heapify(ready)
     order: list[Op] = []
-    done: set[int] = set()
-    while len(order) < len(graph.ops):
-        ready = [i for i in before if i not in done and before[i] <= done]
-        if not ready:
-            raise ValueError("the graph has a cycle")
-        first = min(ready, key=lambda i: (not isinstance(graph.ops[i].attrs, UpdateAttrs), i))
-        done.add(first)
-        order.append(graph.ops[first])
+    while ready:
+        _, first = heapq.heappop(ready)
+        order.append(ops[first])
+        for i in after[first]:
+            missing[i] -= 1
+            if not missing[i]:
+                heapq.heappush(ready, rank[i])
+    if len(order) < len(ops):
+        raise ValueError("the graph has a cycle")
     return order
 
 
