@@ -58,6 +58,9 @@ def _run(graph: Graph, op: Op, values: dict[str, Array], changed: dict[str, Arra
         return inputs[0]
     if op.kind == "reshape":
         return inputs[0].reshape(graph[op.outputs[0]].type.shape)
+    if op.kind == "transpose_int8":
+        moved = inputs[0].reshape(attrs.dims).transpose(attrs.perm)
+        return moved.reshape(graph[op.outputs[0]].type.shape)
     if op.kind == "avg_pool2d_int8":
         return _average(op, inputs[0])
     raise NotImplementedError(op.kind)

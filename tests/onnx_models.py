@@ -108,8 +108,8 @@ def small_classifier() -> onnx.ModelProto:
 
 
 def nhwc(x: Array) -> Array:
-    """NCHW to NHWC; [N, C] as it is."""
-    return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
+    """NCHW to NHWC, [N, C, L] to [N, 1, L, C]; [N, C] as it is."""
+    return x.transpose(0, 2, 3, 1) if x.ndim == 4 else nhwc(x[:, :, None]) if x.ndim == 3 else x
 
 
 def nchw(x: Array) -> Array:

@@ -85,6 +85,7 @@ def prepare(model_path: Path, dataset: Dataset, options: CompileOptions) -> Prep
     dump = _Dump(options.dump_dir)
     imported = dump("1-import", graph_text, verify(load_model(model_path)))
     folded = fold(imported)
+    _check_output(folded)
     if options.classes is not None:
         folded = replace_head(folded, options.classes, options.seed)
     folded = dump("2-fold", graph_text, verify(folded))
@@ -143,6 +144,19 @@ def arrange(graph: Graph, streamed: bool) -> tuple[Graph, Schedule, tuple[Stream
     chained, streams = stream(ordered, lambda other: live_bytes(*schedule(other)))
     ordered, order = schedule(chained)
     return ordered, order, streams
+
+
+def _check_output(graph: Graph) -> None:
+    """The loss takes class scores."""
+    output = graph.outputs[0]
+    shape = graph[output].type.shape
+    if len(shape) != 2:
+        sizes = "x".join(map(str, (shape[3], *shape[1:3])))
+        raise TteError(
+            f"the model's output {output!r} is a map of {sizes}, not [1, classes]",
+            why="the network must end in class scores",
+            hint="add global average pooling or Flatten, and a linear layer",
+        )
 
 
 @dataclass(frozen=True, slots=True)

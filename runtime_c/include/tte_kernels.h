@@ -69,6 +69,9 @@ void tte_gather_channels_int8(const tte_channels_params *params, const int8_t *x
 void tte_scatter_channels_int8(const tte_channels_params *params, const int8_t *base,
                                const int8_t *values, const uint16_t *index, int8_t *y);
 
+/* The axes of x in another order, y[size_0][size_1]...[size_4]; gradients too. */
+void tte_transpose_int8(const tte_transpose_params *params, const int8_t *x, int8_t *y);
+
 /* ---- loss ----------------------------------------------------------------------------- */
 
 /* Softmax cross-entropy, in integers (docs/numerics.md, section 4).

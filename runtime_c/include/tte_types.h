@@ -109,6 +109,12 @@ typedef struct {
     uint16_t count;
 } tte_channels_params;
 
+/* Sizes in the order of the output, and how far apart the elements are in the input. */
+typedef struct {
+    uint32_t size_0, size_1, size_2, size_3, size_4;
+    uint32_t stride_0, stride_1, stride_2, stride_3, stride_4;
+} tte_transpose_params;
+
 typedef struct {
     uint16_t classes;
     uint8_t logit_shift; /* 1..62: logit in Q16 = round(accumulator * logit_multiplier / 2^shift) */

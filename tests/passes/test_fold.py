@@ -201,9 +201,18 @@ def test_flatten_of_the_input(tmp_path: Path) -> None:
 
 
 def test_flattened_map_as_output(tmp_path: Path) -> None:
+    """Nobody behind it could take the order over."""
     net = Net((1, 3, 4, 4))
-    with pytest.raises(TteError, match="must be read by linear layers"):
-        fold(load_model(net.save(tmp_path, net.node("Flatten", net.conv("x", 4, 3)))))
+    graph = folded(net, net.node("Flatten", net.conv("x", 4, 3)), tmp_path)
+    assert kinds(graph) == ["conv2d", "transpose"]
+
+
+def test_a_clip_goes_before_what_only_moves(tmp_path: Path) -> None:
+    net = Net((1, 3, 5, 6))
+    y = net.node("Relu", net.node("Flatten", net.conv("x", 4, 3)))
+    graph = folded(net, net.gemm(y, 5, 48), tmp_path)
+    assert kinds(graph) == ["conv2d", "reshape", "linear"]
+    assert graph.ops[0].attrs.clamp[0] == 0
 
 
 def test_softmax_in_the_middle(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 """ONNX becomes a float graph: NHWC activations of rank 4, or [1, C], with N = 1.
 
 What an operator means is told by the rules in tte/ops (ONNX_RULES). Only what is no computation
-on a device is handled here: constants, aliases, shape arithmetic, and quantisation. A
-DequantizeLinear of a constant is a constant that keeps its codes; a QuantizeLinear followed by
-DequantizeLinear annotates the activation before them with its scale and zero point.
+on a device is handled here: constants, aliases, shape arithmetic (fold_constants.py), the order
+of axes (tte/ops/layout.py), and quantisation. A DequantizeLinear of a constant is a constant that
+keeps its codes; a QuantizeLinear followed by DequantizeLinear annotates the activation before
+them with its scale and zero point.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from tte.errors import TteError
+from tte.frontend.fold_constants import FOLDED, LAYOUTS, check_cost
 from tte.frontend.onnx_file import (
     EXPORT_HINT,
     SUBGRAPH,
@@ -31,20 +33,33 @@ from tte.frontend.onnx_file import (
 from tte.ir import Graph, QuantParams, Role, TensorType
 from tte.ops import FLOAT_OPS, ONNX_RULES
 from tte.ops.clip import ClipAttrs
+from tte.ops.layout import Layout, channels_last, moves
 from tte.ops.quantized import NO_CLAMP
+from tte.ops.reshape import VIEW_RULES, ReshapeAttrs
 from tte.ops.spec import Array, GraphBuilder, OnnxNode
+from tte.ops.transpose import MAX_DIMS, TransposeAttrs
 
 MAX_ACTIVATION_ELEMS = 1 << 26
 RESERVED = frozenset({"label", "learning_rate", "loss", "step"})  # inputs and outputs of a step
 DERIVED = (".grad_input", ".grad_weight", ".grad_bias")  # ops that passes add to an op
-MAX_FOLDED_ELEMS = 4096  # of shape arithmetic; weights are transposed at any size
 
 
 def load_model(path: Path) -> Graph:
-    """The float graph of an ONNX file; TteError for whatever is wrong with it."""
+    """The float graph of an ONNX file; TteError for whatever is wrong with it.
+
+    An input of three or four dimensions is read as [N, C, ...], unless all that is done with it
+    fits [N, ..., C]: then no transpose is left.
+    """
     file = read_onnx(path)
     try:
-        return _Importer(file, str(path)).run()
+        importer = _Importer(file, str(path))
+        graph = importer.run()
+        if importer.input_is_moved:
+            other = _Importer(file, str(path), channels_last=True)
+            swapped = other.run()
+            if not other.input_is_moved:
+                return swapped
+        return graph
     except TteError:
         raise
     except Exception as error:
@@ -70,9 +85,10 @@ class _Constant:
 
 @dataclass(frozen=True, slots=True)
 class _Activation:
-    """A tensor of the graph that is built."""
+    """A tensor of the graph that is built, and what it is in the file."""
 
     tensor: str
+    layout: Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +96,7 @@ class _Codes:
     """A quantised activation; `quant` is None at an integer input, until it is dequantised."""
 
     tensor: str
+    layout: Layout
     dtype: str
     quant: QuantParams | None
 
@@ -90,9 +107,12 @@ _Value = _Constant | _Activation | _Codes
 class _Importer:
     """Implements tte.ops.spec.Importer for one node after the other."""
 
-    def __init__(self, file: OnnxFile, where: str) -> None:
+    def __init__(self, file: OnnxFile, where: str, channels_last: bool = False) -> None:
         self.file = file
         self.where = where
+        self.channels_last = channels_last  # of the input
+        self.input_is_moved = False  # transposed before anything else is done with it
+        self.stored_as: dict[tuple[str, tuple[int, ...], tuple[int, ...]], str] = {}
         self.builder = GraphBuilder(file.name)
         self.values: dict[str, _Value] = {}
         self.nodes: list[OnnxNode] = []
@@ -182,7 +202,7 @@ class _Importer:
 
     def check_operators(self) -> None:
         """All operators are known, or an error that names the first and counts the others."""
-        supported = {*ONNX_RULES, *self.known_here, *_FOLDED}
+        supported = {*ONNX_RULES, *self.known_here, *FOLDED}
         unknown = [node for node in self.nodes if node.op_type not in supported]
         if not unknown:
             return
@@ -197,13 +217,13 @@ class _Importer:
         )
 
     def add_input(self, value: OnnxValue) -> None:
-        """The graph's input, [N, C, H, W] or [N, C] in the file."""
+        """The graph's input: [N, C, H, W], [N, C, L] or [N, C] in the file, or [N, ..., C]."""
         dims = value.dims
         shape_text = "of unknown shape" if dims is None else f"[{_dims_text(dims)}]"
         what = f"the model's input {value.name!r} is {shape_text}, {value.dtype}"
-        if dims is None or len(dims) not in (2, 4):
-            wanted = "[batch, channels, height, width] or [batch, features]"
-            raise self.error(what, f"it must be {wanted}")
+        if dims is None or len(dims) not in (2, 3, 4):
+            wanted = "[batch, channels, height, width], [batch, channels, length] or "
+            raise self.error(what, f"it must be {wanted}[batch, features]")
         if any(size is None for size in dims[1:]):
             raise self.error(
                 what,
@@ -221,14 +241,16 @@ class _Importer:
             )
         if value.dtype not in ("float", "float16", "double", "int8", "uint8"):
             raise self.error(what, "it must be float, or int8/uint8 before DequantizeLinear")
-        shape = (1, sizes[0]) if len(sizes) == 1 else (1, sizes[1], sizes[2], sizes[0])
+        memory = tuple(range(len(dims))) if self.channels_last else channels_last(len(dims))
+        layout = Layout((1, *sizes), memory)
+        shape = layout.map_shape
         self.check_size(shape, f"the model's input {value.name!r}")
         tensor = self.activation_name(value.name)
         self.builder.tensor(tensor, shape, "float32", Role.INPUT)
         if value.dtype in ("int8", "uint8"):
-            self.values[value.name] = _Codes(tensor, value.dtype, None)
+            self.values[value.name] = _Codes(tensor, layout, value.dtype, None)
         else:
-            self.values[value.name] = _Activation(tensor)
+            self.values[value.name] = _Activation(tensor, layout)
 
     def check_size(self, shape: Sequence[int], what: str) -> None:
         if math.prod(shape) > MAX_ACTIVATION_ELEMS or max(shape) > 0xFFFF:
@@ -247,16 +269,10 @@ class _Importer:
         if isinstance(value, _Constant) or value.tensor == source.tensor:
             raise self.error(f"the model's output {output.name!r} needs no computation")
         builder = self.builder
-        shape = builder.tensors[value.tensor].type.shape
-        if len(shape) == 4 and shape[1:3] != (1, 1):
-            sizes = "x".join(map(str, (shape[3], *shape[1:3])))
-            raise self.error(
-                f"the model's output {output.name!r} is a map of {sizes}, not [1, classes]",
-                "the network must end in class scores",
-                "add global average pooling or Flatten, and a linear layer",
-            )
+        self.builder.origin = f"{output.name} (output)"
+        result = self.stored(value.tensor, value.layout)
         graph = Graph(
-            builder.name, builder.tensors, tuple(builder.ops), (source.tensor,), (value.tensor,)
+            builder.name, builder.tensors, tuple(builder.ops), (source.tensor,), (result,)
         )
         if source.tensor not in graph.consumers:
             raise self.error(f"the model's output does not depend on {model_input.name!r}")
@@ -285,7 +301,7 @@ class _Importer:
                     )
                 )
         inputs = [self.values[name] for name in node.inputs if name]
-        folded = _FOLDED.get(node.op_type)
+        folded = FOLDED.get(node.op_type)
         if node.op_type in self.known_here:
             self.known_here[node.op_type]()
         elif folded and inputs and all(isinstance(value, _Constant) for value in inputs):
@@ -294,7 +310,7 @@ class _Importer:
             raise self.fail("it is supported for constants only", "do this outside of the network")
         else:
             codes = [name for name in node.inputs if isinstance(self.values.get(name), _Codes)]
-            if codes:
+            if codes and node.op_type not in VIEW_RULES:
                 raise self.fail(
                     f"its input {codes[0]!r} is quantised",
                     "export with QuantizeLinear and DequantizeLinear around each operator (QDQ)",
@@ -342,18 +358,37 @@ class _Importer:
     # ---- what rules may ask (tte.ops.spec.Importer) ------------------------------------------
 
     def type_of(self, name: str) -> TensorType:
-        """Type of an activation."""
+        """Type of an activation as convolutions take it."""
+        layout = self.layout(name)
+        return TensorType(
+            self.map_shape(layout.ordered(channels_last(len(layout.shape)))), "float32"
+        )
+
+    def layout(self, name: str) -> Layout:
+        """An activation's shape in the file, and how it lies in memory now."""
         value = self.values.get(name)
-        if not isinstance(value, _Activation):
+        if value is None or isinstance(value, _Constant):
             raise self.fail(f"its input {name!r} must be an activation, not a constant")
-        return self.builder.tensors[value.tensor].type
+        return value.layout
+
+    def map_shape(self, layout: Layout) -> tuple[int, ...]:
+        try:
+            return layout.map_shape
+        except ValueError as error:
+            shape = list(layout.shape)
+            raise self.fail(
+                f"an activation of shape {shape} has {error}",
+                "up to three (height, width and channels) are supported",
+            ) from error
 
     def constant(self, name: str) -> Array | None:
         """Real values of a constant, or None for an activation."""
         value = self.values.get(name)
         return value.real if isinstance(value, _Constant) else None
 
-    def weight(self, name: str, layout: Callable[[Array], Array], axis: int) -> str:
+    def weight(
+        self, name: str, layout: Callable[[Array], Array], axis: int, scale: float = 1.0
+    ) -> str:
         """Adds a constant laid out anew; keeps its quantisation where each code's scale still
         depends on `axis` alone."""
         value = self.values.get(name)
@@ -362,11 +397,13 @@ class _Importer:
         if value.data.size == 0:
             raise self.fail(f"its constant {name!r} has no elements: {value.data.shape}")
         quant = _moved_quant(value, layout, axis)
-        if quant is not None:
+        if quant is not None and scale > 0:
             data = np.ascontiguousarray(layout(value.data))
+            quant = replace(quant, scale=tuple(one * scale for one in quant.scale))
         else:
-            with np.errstate(over="ignore"):
-                data = np.ascontiguousarray(layout(value.real), np.float32)
+            quant = None
+            with np.errstate(over="ignore", invalid="ignore"):
+                data = np.ascontiguousarray(layout(value.real) * scale, np.float32)
             if not np.isfinite(data).all():
                 raise self.fail(
                     f"its constant {name!r} holds NaN, infinity or numbers too large",
@@ -377,19 +414,106 @@ class _Importer:
         self.new_weights.add(tensor)
         return tensor
 
-    def emit(self, kind: str, inputs: Sequence[str], attrs: Any) -> None:
+    def new_constant(self, data: Array) -> str:
+        """Adds a constant that the file does not have."""
+        tensor = self.builder.constant(self.unique(f"{self.node.name}_constant"), data)
+        self.new_weights.add(tensor)
+        return tensor
+
+    def emit(
+        self,
+        kind: str,
+        inputs: Sequence[str],
+        attrs: Any,
+        order: Sequence[int] | None = None,
+        output: str = "",
+    ) -> None:
         """Adds a float op that stands for the node."""
-        tensors = [name if name in self.new_weights else self.tensor_of(name) for name in inputs]
+        spec = FLOAT_OPS[kind]
+        layouts = [self.layout(name) for name in inputs if name not in self.new_weights]
+        main = max(layouts, key=lambda layout: (len(layout.shape), math.prod(layout.shape)))
+        if order is None:
+            order = main.memory if spec.any_order else channels_last(len(main.shape))
+        tensors = []
+        for name in inputs:
+            if name not in self.new_weights:
+                value = self.values[name]
+                assert not isinstance(value, _Constant)
+                layout = _of_rank(value.layout, len(order))
+                name = self.stored(value.tensor, layout, order)
+            tensors.append(name)
         types = [self.builder.tensors[name].type for name in tensors]
         try:
-            result = FLOAT_OPS[kind].infer(attrs, types)
+            result = spec.infer(attrs, types)
         except ValueError as error:
             raise self.fail(str(error)) from error
         self.check_size(result.shape, f"the output of node {self.node.name!r}")
-        output = self.activation_name(self.node.outputs[0])
-        self.builder.tensor(output, result.shape, result.dtype, Role.ACTIVATION)
-        self.builder.op(kind, self.op_name(), tensors, [output], attrs)
-        self.values[self.node.outputs[0]] = _Activation(output)
+        output = output or self.node.outputs[0]
+        tensor = self.activation_name(output)
+        self.builder.tensor(tensor, result.shape, result.dtype, Role.ACTIVATION)
+        self.builder.op(kind, self.op_name(), tensors, [tensor], attrs)
+        self.values[output] = _Activation(tensor, main.ordered(order).resized(result.shape))
+
+    def stored(self, tensor: str, layout: Layout, order: Sequence[int] | None = None) -> str:
+        """The tensor with its elements in another order, and in the shape that goes with it."""
+        wanted = layout.ordered(layout.memory if order is None else order)
+        shape = self.map_shape(wanted)
+        if wanted.moving != layout.moving:
+            if self.builder.tensors[tensor].role is Role.INPUT:
+                self.input_is_moved = True
+            return self.transposed(tensor, layout, wanted.moving, shape)
+        if self.builder.tensors[tensor].type.shape == shape:
+            return tensor
+        return self.derived("reshape", tensor, shape, (), ReshapeAttrs(shape))
+
+    def transposed(
+        self, tensor: str, layout: Layout, moving: Sequence[int], shape: tuple[int, ...]
+    ) -> str:
+        """The tensor behind a transpose op."""
+        dims, perm = moves(layout, moving)
+        if len(dims) > MAX_DIMS:
+            raise self.fail(f"a transpose of {len(dims)} dimensions is needed, which is too many")
+        return self.derived("transpose", tensor, shape, moving, TransposeAttrs(dims, perm, shape))
+
+    def derived(
+        self, kind: str, tensor: str, shape: tuple[int, ...], moving: Sequence[int], attrs: Any
+    ) -> str:
+        """The output of an op that changes the order or the shape alone; made once."""
+        key = (tensor, shape, tuple(moving))
+        if key not in self.stored_as:
+            source = self.builder.tensors[tensor]
+            name = self.unique(f"{tensor}_{kind}d")
+            self.builder.tensor(name, shape, "float32", Role.ACTIVATION, quant=source.quant)
+            op_name, number = f"{self.node.name}_{kind}", 2
+            while op_name in self.emitted | self.op_names:
+                op_name, number = f"{self.node.name}_{kind}_{number}", number + 1
+            self.emitted.add(op_name)
+            self.builder.op(kind, op_name, [tensor], [name], attrs)
+            self.stored_as[key] = name
+        return self.stored_as[key]
+
+    def reshape(self, name: str, shape: Sequence[int]) -> None:
+        """The node's output is the activation `name` seen in another shape of the file."""
+        layout, value = self.layout(name), self.values[name]
+        assert not isinstance(value, _Constant)
+        first, after = layout.reshaped(shape)
+        if first.moving != layout.moving:
+            tensor = self.transposed(value.tensor, layout, first.moving, self.flat_shape(after))
+            value = replace(value, tensor=tensor)
+        self.values[self.node.outputs[0]] = replace(value, layout=after)
+
+    def flat_shape(self, layout: Layout) -> tuple[int, ...]:
+        """The layout's shape here, or one row where it has too many dimensions."""
+        try:
+            return layout.map_shape
+        except ValueError:
+            return (1, math.prod(layout.shape))
+
+    def transpose(self, name: str, perm: Sequence[int]) -> None:
+        """The node's output is the activation `name` with its axes in another order."""
+        layout, value = self.layout(name), self.values[name]
+        assert not isinstance(value, _Constant)
+        self.values[self.node.outputs[0]] = replace(value, layout=layout.transposed(perm))
 
     def alias(self, name: str) -> None:
         """The node's output is its input `name`."""
@@ -403,12 +527,6 @@ class _Importer:
             why=why,
             hint=hint,
         )
-
-    def tensor_of(self, name: str) -> str:
-        self.type_of(name)
-        value = self.values[name]
-        assert isinstance(value, _Activation)
-        return value.tensor
 
     # ---- names ----------------------------------------------------------------------------
 
@@ -464,26 +582,30 @@ class _Importer:
     def shape_node(self) -> None:
         """The shape in the file's order of axes, as a constant."""
         value = self.values[self.node.inputs[0]]
-        if isinstance(value, _Constant):
-            shape = value.data.shape
-        else:
-            shape = self.builder.tensors[value.tensor].type.shape
-            shape = (1, shape[3], *shape[1:3]) if len(shape) == 4 else shape
+        shape = value.data.shape if isinstance(value, _Constant) else value.layout.shape
         first, last = self.node.attrs.get("start", 0), self.node.attrs.get("end", len(shape))
         self.values[self.node.outputs[0]] = _Constant(np.asarray(shape[first:last], np.int64))
 
     def fold_constant(self, folded: Callable[..., Array]) -> None:
         """A node whose inputs are all constants."""
-        data = []
-        for name in self.node.inputs:
-            value = self.values[name]
-            assert isinstance(value, _Constant)
-            data.append(value.real)
-        if self.node.op_type != "Transpose" and sum(map(np.size, data)) > MAX_FOLDED_ELEMS:
-            raise self.fail("its constants are too large", "run a simplifier on the model first")
+        first, *more = (self.values[name] if name else None for name in self.node.inputs)
+        assert isinstance(first, _Constant)
+        rest = [value.real if isinstance(value, _Constant) else None for value in more]
+
+        def layout(data: Array) -> Array:
+            return np.asarray(folded(self.node.attrs, data, *rest))
+
         try:
-            result = np.asarray(folded(self.node.attrs, *data))
-        except (ValueError, IndexError, TypeError, KeyError) as error:
+            check_cost(self.node.op_type, [first.real, *rest])
+            with np.errstate(all="ignore"):
+                result = layout(first.real)
+                if first.quant is not None and self.node.op_type in LAYOUTS:
+                    found = (_moved_quant(first, layout, axis) for axis in range(result.ndim))
+                    quant = next((quant for quant in found if quant is not None), None)
+                    if quant is not None:
+                        self.values[self.node.outputs[0]] = _Constant(layout(first.data), quant)
+                        return
+        except (ValueError, IndexError, TypeError, KeyError, OverflowError) as error:
             raise self.fail(f"its constants do not fit: {error}") from error
         self.values[self.node.outputs[0]] = _Constant(result)
 
@@ -557,7 +679,7 @@ class _Importer:
             source = self.values[output]
             assert isinstance(source, _Activation)
         self.builder.replace_tensor(source.tensor, quant=quant)
-        self.values[output] = _Codes(source.tensor, dtype, quant)
+        self.values[output] = _Codes(source.tensor, source.layout, dtype, quant)
 
     def dequantize_linear(self) -> None:
         """The annotated activation again, or a constant with its codes."""
@@ -579,7 +701,7 @@ class _Importer:
             if present not in (None, quant):
                 raise self.fail("the input is dequantised twice, with different parameters")
             self.builder.replace_tensor(source.tensor, quant=quant)
-        self.values[output] = _Activation(source.tensor)
+        self.values[output] = _Activation(source.tensor, source.layout)
 
     def per_channel_shape(self, data: Array, scale: Array) -> list[int]:
         """The shape in which one scale per channel meets the data."""
@@ -631,6 +753,15 @@ def _moved_quant(
     return QuantParams(tuple(quant.scale[index] for index in along[:, 0]), 0, axis)
 
 
+def _of_rank(layout: Layout, rank: int) -> Layout:
+    """The layout with axes of size 1 in front, as numpy broadcasts."""
+    more = rank - len(layout.shape)
+    if more <= 0:
+        return layout
+    memory = (*range(more), *(axis + more for axis in layout.memory))
+    return Layout((1,) * more + layout.shape, memory)
+
+
 def _dims_text(dims: Sequence[int | None]) -> str:
     return ", ".join("?" if size is None else str(size) for size in dims)
 
@@ -645,42 +776,3 @@ _ATTRIBUTE_TYPES: dict[str, type] = {
     "STRINGS": tuple,
 }
 _QUANTIZED_TYPES = {2: "uint8", 3: "int8", 6: "int32"}
-
-
-# ---- shape arithmetic, as exporters write it around Reshape ---------------------------------
-
-
-def _axes(attrs: Any, axes: Array | None, ndim: int) -> tuple[int, ...]:
-    listed = attrs.get("axes") if axes is None else axes.reshape(-1).tolist()
-    if listed is None:
-        raise ValueError("no axes")
-    return tuple(int(axis) % ndim if -ndim <= axis < ndim else ndim for axis in listed)
-
-
-def _cast(attrs: Any, x: Array) -> Array:
-    dtype = {1: "float32", 6: "int32", 7: "int64", 9: "bool", 11: "float64"}[attrs["to"]]
-    return x.astype(dtype)
-
-
-def _gather(attrs: Any, x: Array, index: Array) -> Array:
-    return np.take(x, index, axis=attrs.get("axis", 0))
-
-
-def _unsqueeze(attrs: Any, x: Array, axes: Array | None = None) -> Array:
-    count = len(attrs.get("axes", ())) if axes is None else axes.size
-    return np.expand_dims(x, _axes(attrs, axes, x.ndim + count))
-
-
-def _squeeze(attrs: Any, x: Array, axes: Array | None = None) -> Array:
-    everything = axes is None and "axes" not in attrs
-    return x.squeeze() if everything else x.squeeze(_axes(attrs, axes, x.ndim))
-
-
-_FOLDED: dict[str, Callable[..., Array]] = {
-    "Cast": _cast,
-    "Concat": lambda attrs, *parts: np.concatenate(parts, attrs["axis"]),
-    "Gather": _gather,
-    "Unsqueeze": _unsqueeze,
-    "Squeeze": _squeeze,
-    "Transpose": lambda attrs, x: x.transpose(attrs.get("perm")),
-}

@@ -16,6 +16,7 @@ from tte.ops import (
     linear,
     loss,
     reshape,
+    transpose,
 )
 from tte.ops.spec import Family, FloatOp, IntegerOp
 
@@ -27,6 +28,7 @@ FAMILIES: tuple[Family, ...] = (
     clip.FAMILY,
     avg_pool2d.FAMILY,
     reshape.FAMILY,
+    transpose.FAMILY,
     batch_norm.FAMILY,
     loss.FAMILY,
     gradient.FAMILY,

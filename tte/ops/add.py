@@ -103,7 +103,7 @@ def from_onnx(node: OnnxNode, importer: Importer) -> None:
     if any(importer.constant(name) is not None for name in node.inputs):
         batch_norm.arithmetic_from_onnx(node, importer)
         return
-    shapes = [importer.type_of(name).shape for name in node.inputs]
+    shapes = [importer.layout(name).shape for name in node.inputs]
     if shapes[0] != shapes[1]:
         raise importer.fail(f"broadcasting {shapes[0]} and {shapes[1]} is not supported")
     importer.emit("add", node.inputs, AddAttrs())
@@ -150,7 +150,9 @@ def gradient(op: Op, grad: str, backward: Backward) -> None:
 
 
 FAMILY = Family(
-    float_ops=(FloatOp("add", infer, float_reference, quantize, {"Add": from_onnx}),),
+    float_ops=(
+        FloatOp("add", infer, float_reference, quantize, {"Add": from_onnx}, any_order=True),
+    ),
     integer_ops=(
         IntegerOp(
             "add_int8",

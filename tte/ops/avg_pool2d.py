@@ -8,13 +8,15 @@ padding is not counted, `count` is the number of elements under the clipped wind
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from tte.ir import Graph, Op, TensorType
 from tte.ops import arith, params
+from tte.ops.layout import axes_of
 from tte.ops.quantized import GradInputAttrs, RequantAttrs, grad_call, grad_epilogue, make_requant
 from tte.ops.spec import (
     Array,
@@ -32,7 +34,15 @@ from tte.ops.spec import (
     TableArg,
     TensorArg,
 )
-from tte.ops.window import WindowAttrs, pad_map, patches, taps, unpad, window_from_onnx
+from tte.ops.window import (
+    WindowAttrs,
+    pad_map,
+    patches,
+    spatial_rank,
+    taps,
+    unpad,
+    window_from_onnx,
+)
 
 COUNT_WEIGHT_ONE = 2**15  # a window's weight in grad_input, where counts differ
 
@@ -110,38 +120,79 @@ def quantize(op: Op, quantizer: Quantizer) -> None:
 
 
 def average_from_onnx(node: OnnxNode, importer: Importer) -> None:
-    """AveragePool."""
-    kernel = tuple(node.attrs.get("kernel_shape", ()))
-    if len(kernel) != 2:
-        raise importer.fail("only two spatial dimensions are supported")
-    window = window_from_onnx(node, importer, (kernel[0], kernel[1]))
+    """AveragePool in one or two dimensions."""
+    window = window_from_onnx(node, importer, window_kernel(node))
     x = importer.type_of(node.inputs[0])
-    include_pad = bool(node.attrs.get("count_include_pad", 0))
+    include_pad = bool(node.attrs.get("count_include_pad", 0)) and any(window.pads)
+    if include_pad and node.attrs.get("ceil_mode", 0):
+        unpadded = dict(node.attrs, ceil_mode=0)
+        if window != window_from_onnx(replace(node, attrs=unpadded), importer, window_kernel(node)):
+            raise importer.fail(
+                "ceil_mode = 1 with count_include_pad = 1 has windows beyond the padding",
+                "export with ceil_mode = 0 or count_include_pad = 0",
+            )
     if not include_pad and counts(window, x.shape[1], x.shape[2], False).min() < 1:
         raise importer.fail("a window lies in the padding alone")
     importer.emit("avg_pool2d", node.inputs[:1], AvgPool2dAttrs(window, include_pad))
 
 
+def window_kernel(node: OnnxNode) -> tuple[int, ...]:
+    """kernel_shape."""
+    return tuple(node.attrs.get("kernel_shape", ()))
+
+
 def global_from_onnx(node: OnnxNode, importer: Importer) -> None:
     """GlobalAveragePool."""
+    spatial_rank(node, importer)
     shape = importer.type_of(node.inputs[0]).shape
-    if len(shape) != 4:
-        raise importer.fail("only maps with two spatial dimensions are supported")
     importer.emit("avg_pool2d", node.inputs[:1], AvgPool2dAttrs(WindowAttrs((shape[1], shape[2]))))
 
 
 def mean_from_onnx(node: OnnxNode, importer: Importer) -> None:
-    """ReduceMean over height and width."""
-    shape = importer.type_of(node.inputs[0]).shape
+    """ReduceMean."""
+    reduce_from_onnx(node, importer, lambda kernel: ("avg_pool2d", AvgPool2dAttrs(kernel)))
+
+
+def reduce_from_onnx(
+    node: OnnxNode, importer: Importer, pool: Callable[[WindowAttrs], tuple[str, Any]]
+) -> None:
+    """A reduction as a pooling over whole axes. An axis that is kept becomes the channels, the
+    others height and width, whichever the file reduces."""
+    layout = importer.layout(node.inputs[0])
     axes = node.attrs.get("axes")
     if len(node.inputs) > 1 and node.inputs[1]:
         axes = importer.constant(node.inputs[1])
-    wanted = set() if axes is None else {int(axis) for axis in np.asarray(axes).reshape(-1)}
-    if len(shape) != 4 or {axis + 4 if axis < 0 else axis for axis in wanted} != {2, 3}:
-        raise importer.fail("only the mean over height and width (axes 2 and 3) is supported")
-    global_from_onnx(node, importer)
+        if axes is None:
+            raise importer.fail("its axes must be constant")
+    rank = len(layout.shape)
+    listed = [] if axes is None else np.asarray(axes).reshape(-1).tolist()
+    if not listed and not node.attrs.get("noop_with_empty_axes", 0):
+        listed = list(range(rank))
+    try:
+        reduced = axes_of({"axes": listed}, None, rank)
+    except ValueError as error:
+        raise importer.fail(str(error)) from error
+    kept = [axis for axis in range(rank) if axis not in reduced]
+    moving = [axis for axis in layout.moving if axis in kept]
+    order = layout.memory
+    if not layout.moving or layout.moving[-1] in reduced:
+        last = moving[-1] if moving else kept[-1] if kept else 0
+        order = layout.with_last(last)
+        if layout.ordered(order).axis(last) < 3:
+            raise importer.fail(
+                f"the axes {reduced} of shape {list(layout.shape)} leave no channels"
+            )
+    stored = layout.ordered(order)
+    shape = stored.map_shape
+    places = {stored.axis(axis) for axis in reduced}
+    if len(shape) == 2:
+        raise importer.fail("a mean over the features of [batch, features] is not supported")
+    kernel = tuple(size if axis in places else 1 for axis, size in enumerate(shape))
+    window = WindowAttrs((kernel[1], kernel[2]), (kernel[1], kernel[2]))
+    kind, attrs = pool(window)
+    importer.emit(kind, node.inputs[:1], attrs, order)
     if not node.attrs.get("keepdims", 1):
-        importer.emit("reshape", node.outputs[:1], None)
+        importer.reshape(node.outputs[0], [layout.shape[axis] for axis in kept])
 
 
 # ---- integer ops --------------------------------------------------------------------------

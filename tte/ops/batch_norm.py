@@ -50,7 +50,10 @@ def from_onnx(node: OnnxNode, importer: Importer) -> None:
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(var + node.attrs.get("epsilon", 1e-5))
         offset = beta - mean * scale
-    _emit(importer, node.inputs[0], scale, offset)
+    layout = importer.layout(node.inputs[0])
+    if len(layout.shape) < 2:
+        raise importer.fail("its input has no channels")
+    _emit(importer, node.inputs[0], scale, offset, layout.with_last(1))
 
 
 def arithmetic_from_onnx(node: OnnxNode, importer: Importer) -> None:
@@ -60,12 +63,16 @@ def arithmetic_from_onnx(node: OnnxNode, importer: Importer) -> None:
     if (constants[1] is not None) == first or (node.op_type == "Div" and first):
         raise importer.fail("it is supported with an activation and a constant only")
     name = node.inputs[1 if first else 0]
-    x = importer.type_of(name)
+    layout = importer.layout(name)
     value = np.asarray(constants[0 if first else 1], np.float64)
-    rank, channels = len(x.shape), x.shape[-1]
-    shape = (1,) * (rank - value.ndim) + value.shape  # in the file's order: channels second
-    if shape[1:2] not in ((1,), (channels,)) or any(s != 1 for s in (shape[0], *shape[2:])):
+    rank = len(layout.shape)
+    shape = (1,) * (rank - value.ndim) + value.shape  # in the file's order of axes
+    along = [axis for axis, size in enumerate(shape) if size != 1]
+    fits = len(shape) == rank and all(shape[axis] == layout.shape[axis] for axis in along)
+    if len(along) > 1 or not fits:
         raise importer.fail(f"its constant of shape {value.shape} is not one value per channel")
+    order = layout.with_last(along[0]) if along else layout.memory
+    channels = layout.ordered(order).map_shape[-1]
     value = np.broadcast_to(value.reshape(-1), (channels,))
     one, zero = np.ones(channels), np.zeros(channels)
     with np.errstate(all="ignore"):
@@ -75,14 +82,15 @@ def arithmetic_from_onnx(node: OnnxNode, importer: Importer) -> None:
             "Mul": (value, zero),
             "Div": (one / value, zero),
         }[node.op_type]
-    _emit(importer, name, scale, offset)
+    _emit(importer, name, scale, offset, order)
 
 
-def _emit(importer: Importer, x: str, scale: Array, offset: Array) -> None:
+def _emit(importer: Importer, x: str, scale: Array, offset: Array, order: tuple[int, ...]) -> None:
+    """`order` has the channels' axis of the file as the fastest."""
     if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
         raise importer.fail("its constants give NaN or infinity", "train the network again")
     attrs = BatchNormAttrs(tuple(scale.tolist()), tuple(offset.tolist()))
-    importer.emit("batch_norm", [x], attrs)
+    importer.emit("batch_norm", [x], attrs, order)
 
 
 FAMILY = Family(

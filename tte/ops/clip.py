@@ -114,6 +114,7 @@ FAMILY = Family(
             quantize,
             {"Relu": relu_from_onnx, "Clip": clip_from_onnx},
             keeps_quant=True,
+            any_order=True,
         ),
     ),
     integer_ops=(

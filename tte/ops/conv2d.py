@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""2-D convolution: any kernel, stride, padding, dilation and groups; NHWC, weights OHWI.
+"""Convolution in one or two dimensions: any kernel, stride, padding, dilation and groups; NHWC,
+weights OHWI.
 
 acc[o, p] = bias[o] + sum w[o, i, j, c] (x[p * stride + (i, j) * dilation - pad, c] - z_x).
 grad_input is the transposed convolution of dL/d(acc), grad_weight the correlation of x and
@@ -49,6 +50,7 @@ from tte.ops.window import (
     hwc,
     pad_map,
     patches,
+    spatial_rank,
     taps,
     unpad,
     window_from_onnx,
@@ -173,27 +175,44 @@ def quantize(op: Op, quantizer: Quantizer) -> None:
 
 
 def from_onnx(node: OnnxNode, importer: Importer) -> None:
-    """Conv: depthwise where every channel is its own group."""
+    """Conv in one or two dimensions: depthwise where every channel is its own group."""
+    weight = constant_weight(node, importer)
+    window = window_from_onnx(node, importer, weight.shape[2:])
+    in_c = importer.type_of(node.inputs[0]).shape[3]
+    depthwise = window.groups == in_c == weight.shape[0] and in_c > 1
+    inputs = [node.inputs[0], importer.weight(node.inputs[1], channel_last, 0)]
+    inputs += constant_bias(node, importer)
+    importer.emit("depthwise_conv2d" if depthwise else "conv2d", inputs, Conv2dAttrs(window))
+
+
+def channel_last(weight: Array) -> Array:
+    """[O, I, H, W] or [O, I, W] as [O, H, W, I]."""
+    return (weight if weight.ndim == 4 else weight[:, :, None]).transpose(0, 2, 3, 1)
+
+
+def constant_weight(node: OnnxNode, importer: Importer) -> Array:
+    """The weights of a convolution; an error where the network computes them."""
     weight = importer.constant(node.inputs[1])
     if weight is None:
         raise importer.fail("its weights are computed by the network; only constants are supported")
-    if weight.ndim != 4:
+    rank = spatial_rank(node, importer)
+    if weight.ndim != rank + 2:
         raise importer.fail(
-            f"its weights have {weight.ndim} dimensions; only Conv 2-D is supported"
+            f"its weights have {weight.ndim} dimensions; with this input they need {rank + 2}"
         )
-    window = window_from_onnx(node, importer, weight.shape[2:])
     declared = tuple(node.attrs.get("kernel_shape", weight.shape[2:]))
     if declared != weight.shape[2:]:
         raise importer.fail(f"kernel_shape {declared} differs from the weights' {weight.shape[2:]}")
-    in_c = importer.type_of(node.inputs[0]).shape[3]
-    depthwise = window.groups == in_c == weight.shape[0] and in_c > 1
-    layout = (0, 2, 3, 1)
-    inputs = [node.inputs[0], importer.weight(node.inputs[1], lambda w: w.transpose(layout), 0)]
-    if len(node.inputs) > 2 and node.inputs[2]:
-        if importer.constant(node.inputs[2]) is None:
-            raise importer.fail("its bias is computed by the network; only constants are supported")
-        inputs.append(importer.weight(node.inputs[2], lambda b: b, 0))
-    importer.emit("depthwise_conv2d" if depthwise else "conv2d", inputs, Conv2dAttrs(window))
+    return weight
+
+
+def constant_bias(node: OnnxNode, importer: Importer) -> list[str]:
+    """The bias as an input, if there is one."""
+    if len(node.inputs) < 3 or not node.inputs[2]:
+        return []
+    if importer.constant(node.inputs[2]) is None:
+        raise importer.fail("its bias is computed by the network; only constants are supported")
+    return [importer.weight(node.inputs[2], lambda b: b, 0)]
 
 
 # ---- integer ops --------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 
 from tte.ir import Graph, Op, QuantParams, Role, TensorType
 from tte.ops import params
-from tte.ops.conv2d import Conv2dInt8Attrs, check_bias
+from tte.ops.conv2d import Conv2dAttrs, Conv2dInt8Attrs, check_bias
 from tte.ops.quantized import (
     NO_CLAMP,
     add_updates,
@@ -113,35 +113,92 @@ def quantize(op: Op, quantizer: Quantizer) -> None:
 
 
 def gemm_from_onnx(node: OnnxNode, importer: Importer) -> None:
-    """Gemm with transA = 0 and alpha = beta = 1."""
+    """Gemm: y = alpha A B + beta C with one of A and B an activation; both may be transposed."""
     attrs = node.attrs
-    if attrs.get("transA", 0) or attrs.get("alpha", 1.0) != 1.0 or attrs.get("beta", 1.0) != 1.0:
-        raise importer.fail("only Gemm with transA = 0, alpha = 1 and beta = 1 is supported")
-    _emit(node, importer, transposed=bool(attrs.get("transB", 0)))
+    transposed = bool(attrs.get("transA", 0)), bool(attrs.get("transB", 0))
+    alpha, beta = float(attrs.get("alpha", 1.0)), float(attrs.get("beta", 1.0))
+    first = importer.constant(node.inputs[0]) is not None  # the matrix, not the activation
+    matrix, x = (node.inputs[0], node.inputs[1]) if first else (node.inputs[1], node.inputs[0])
+    weight = importer.constant(matrix)
+    if weight is None or weight.ndim != 2 or len(importer.layout(x).shape) != 2:
+        raise importer.fail(
+            "one of its first two inputs must be a constant matrix, the other an activation of two "
+            "dimensions",
+            "flatten the activation first",
+        )
+    if transposed[1 if first else 0]:
+        importer.transpose(x, (1, 0))
+        x = node.outputs[0]
+    by_rows = transposed[1] if not first else not transposed[0]  # stored [out, in]
+    bias = node.inputs[2] if len(node.inputs) > 2 else ""
+    if bias:
+        values = importer.constant(bias)
+        out_c = weight.shape[0 if by_rows else 1]
+        shape = () if values is None else (1,) * (2 - values.ndim) + values.shape
+        if values is None or shape not in ((1, 1), (out_c, 1) if first else (1, out_c)):
+            raise importer.fail("its bias must be a constant of one value per output")
+    _emit(node, importer, x, 0 if first else 1, matrix, by_rows, bias, alpha, beta)
 
 
 def matmul_from_onnx(node: OnnxNode, importer: Importer) -> None:
-    """MatMul of an activation [1, in] and a constant [in, out]."""
-    _emit(node, importer, transposed=False)
-
-
-def _emit(node: OnnxNode, importer: Importer, transposed: bool) -> None:
-    weight = importer.constant(node.inputs[1])
-    if weight is None or weight.ndim != 2:
-        raise importer.fail("its second input must be a constant matrix")
-    if len(importer.type_of(node.inputs[0]).shape) != 2:
-        raise importer.fail("its first input must have two dimensions", "flatten it first")
-    name = importer.weight(node.inputs[1], lambda w: w if transposed else w.T, 0)
-    inputs = [node.inputs[0], name]
-    if len(node.inputs) > 2 and node.inputs[2]:
-        bias = importer.constant(node.inputs[2])
-        out_c = weight.shape[0] if transposed else weight.shape[1]
-        if bias is None or bias.size not in (1, out_c):
-            raise importer.fail("its bias must be a constant of one value per output")
-        inputs.append(
-            importer.weight(node.inputs[2], lambda b: np.broadcast_to(b.reshape(-1), (out_c,)), 0)
+    """MatMul of an activation and a constant matrix, whichever comes first: a linear layer, or at
+    every position of a map a 1x1 convolution."""
+    constants = [importer.constant(name) for name in node.inputs]
+    first = constants[0] is not None
+    weight = constants[0 if first else 1]
+    if weight is None or (first and constants[1] is not None):
+        raise importer.fail(
+            "one of its inputs must be a constant matrix; both are computed by the network",
+            "products of two activations, as in attention, are not supported",
         )
-    importer.emit("linear", inputs, LinearAttrs())
+    if weight.ndim < 2 or any(size != 1 for size in weight.shape[:-2]):
+        raise importer.fail(f"its constant of shape {weight.shape} is not one matrix")
+    x = node.inputs[1 if first else 0]
+    rank = len(importer.layout(x).shape)
+    if rank < 2:
+        raise importer.fail("its activation must have two dimensions or more")
+    axis = rank - 2 if first else rank - 1
+    _emit(node, importer, x, axis, node.inputs[0 if first else 1], first)
+
+
+def _emit(
+    node: OnnxNode,
+    importer: Importer,
+    x: str,
+    axis: int,
+    matrix: str,
+    by_rows: bool,
+    bias: str = "",
+    alpha: float = 1.0,
+    beta: float = 1.0,
+) -> None:
+    """A product along `axis` of the file's x; the matrix is [out, in] by rows, else [in, out]."""
+    layout = importer.layout(x)
+    order = layout.with_last(axis)
+    stored = layout.ordered(order)
+    if stored.axis(axis) != len(stored.map_shape) - 1:
+        raise importer.fail(f"its activation has the shape {list(layout.shape)}")
+    flat = len(stored.map_shape) == 2
+    between: tuple[int, ...] = () if flat else (1, 1)
+
+    def rows(weight: Array) -> Array:
+        weight = weight.reshape(weight.shape[-2:])
+        weight = weight if by_rows else weight.T
+        return weight.reshape(len(weight), *between, -1)
+
+    name = importer.weight(matrix, rows, 0, alpha)
+    inputs = [x, name]
+    if bias:
+        values = importer.constant(matrix)
+        assert values is not None
+        out_c = len(rows(values))
+        inputs.append(
+            importer.weight(bias, lambda b: np.broadcast_to(b.reshape(-1), (out_c,)), 0, beta)
+        )
+    if flat:
+        importer.emit("linear", inputs, LinearAttrs(), order)
+    else:
+        importer.emit("conv2d", inputs, Conv2dAttrs(ONE_BY_ONE), order)
 
 
 # ---- the head -----------------------------------------------------------------------------

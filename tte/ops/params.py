@@ -200,6 +200,22 @@ class ChannelsParams(Params):
 
 
 @dataclass(frozen=True, slots=True)
+class TransposeParams(Params):
+    """Axes in the order of the output."""
+
+    size_0: u32
+    size_1: u32
+    size_2: u32
+    size_3: u32
+    size_4: u32
+    stride_0: u32
+    stride_1: u32
+    stride_2: u32
+    stride_3: u32
+    stride_4: u32
+
+
+@dataclass(frozen=True, slots=True)
 class SoftmaxCrossEntropyParams(Params):
     """The loss."""
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tte.errors import TteError
 from tte.ir import Graph, Op, QuantParams, Role, Tensor, TensorType
+from tte.ops.layout import Layout
 
 Array = NDArray[Any]
 
@@ -120,24 +121,54 @@ class OnnxNode:
 
 
 class Importer(Protocol):
-    """What an op's import rule may ask of the frontend. Activations of rank 4 are NHWC here,
-    whatever they are in the file; constants come as they are in the file."""
+    """What an op's import rule may ask of the frontend. Activations are NHWC maps or [1, C] here,
+    whatever they are in the file (tte/ops/layout.py); constants come as they are in the file."""
 
     def type_of(self, name: str) -> TensorType:
-        """Type of an activation."""
+        """Type of an activation as convolutions take it: the file's axis 1 is the channels; one
+        spatial dimension is the width."""
+        ...
+
+    def layout(self, name: str) -> Layout:
+        """An activation's shape in the file, and how it lies in memory now."""
         ...
 
     def constant(self, name: str) -> Array | None:
         """Real values of a constant, or None for an activation."""
         ...
 
-    def weight(self, name: str, layout: Callable[[Array], Array], axis: int) -> str:
+    def weight(
+        self, name: str, layout: Callable[[Array], Array], axis: int, scale: float = 1.0
+    ) -> str:
         """Adds a constant laid out anew by `layout` (a pure transpose or reshape, after which
-        the output channels are at `axis`); keeps its quantisation. Returns the tensor's name."""
+        the output channels are at `axis`), times `scale`; keeps its quantisation. Returns the
+        tensor's name."""
         ...
 
-    def emit(self, kind: str, inputs: Sequence[str], attrs: Any) -> None:
-        """Adds a float op that stands for the node."""
+    def new_constant(self, data: Array) -> str:
+        """Adds a constant that the file does not have; returns the tensor's name."""
+        ...
+
+    def emit(
+        self,
+        kind: str,
+        inputs: Sequence[str],
+        attrs: Any,
+        order: Sequence[int] | None = None,
+        output: str = "",
+    ) -> None:
+        """Adds a float op that stands for the node; `output`: which of the node's, if not the
+        first. `order`: of the file's axes in memory, for all activations among the inputs;
+        without it channels last, or for an op of any order as they are. Inputs that are stored
+        otherwise are transposed first."""
+        ...
+
+    def reshape(self, name: str, shape: Sequence[int]) -> None:
+        """The node's output is the activation `name` seen in another shape of the file."""
+        ...
+
+    def transpose(self, name: str, perm: Sequence[int]) -> None:
+        """The node's output is the activation `name` with its axes in another order."""
         ...
 
     def alias(self, name: str) -> None:
@@ -262,7 +293,8 @@ class Quantizer(Protocol):
 class FloatOp:
     """`infer(attrs, input types) -> output type`; `reference(op, real inputs) -> output`;
     `quantize(op, quantizer)` adds the integer ops; `onnx` maps ONNX op types to import rules;
-    `keeps_quant`: the output has the input's quantisation."""
+    `keeps_quant`: the output has the input's quantisation; `any_order`: computes element by
+    element, so that the order of the axes does not matter."""
 
     kind: str
     infer: Callable[[Any, Sequence[TensorType]], TensorType]
@@ -270,6 +302,7 @@ class FloatOp:
     quantize: Callable[[Op, Quantizer], None] | None
     onnx: Mapping[str, Callable[[OnnxNode, Importer], None]] = field(default_factory=dict)
     keeps_quant: bool = False
+    any_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Output size per axis: (in + pad_begin + pad_end - dilation * (kernel - 1) - 1) /
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -36,6 +36,19 @@ class WindowAttrs:
             (in_h + top + bottom - dil_h * (kernel_h - 1) - 1) // self.stride[0] + 1,
             (in_w + left + right - dil_w * (kernel_w - 1) - 1) // self.stride[1] + 1,
         )
+
+    def with_ceil(self, in_h: int, in_w: int) -> WindowAttrs:
+        """With as much more padding at the end as makes the output size round up; a window that
+        would begin in that padding is left out (ONNX since operator set 19, and PyTorch)."""
+        pads = list(self.pads)
+        for axis, size in enumerate((in_h, in_w)):
+            span = self.dilation[axis] * (self.kernel[axis] - 1) + 1
+            stride = self.stride[axis]
+            steps = -(-(size + pads[axis] + pads[axis + 2] - span) // stride)
+            if steps * stride >= size + pads[axis]:
+                steps -= 1
+            pads[axis + 2] = max(pads[axis + 2], steps * stride + span - size - pads[axis])
+        return replace(self, pads=(pads[0], pads[1], pads[2], pads[3]))
 
     def span(self, out_h: int, out_w: int) -> tuple[int, int]:
         """Rows and columns of the padded input that the outputs look at."""
@@ -115,31 +128,55 @@ def unpad(padded: Array, window: WindowAttrs, in_h: int, in_w: int) -> Array:
     return padded[:, top : top + in_h, left : left + in_w]
 
 
-def window_from_onnx(node: OnnxNode, importer: Importer, kernel: tuple[int, int]) -> WindowAttrs:
-    """Stride, dilation, padding and groups of a 2-D convolution or pooling node.
+def spatial_rank(node: OnnxNode, importer: Importer) -> int:
+    """1 or 2: the spatial dimensions of the node's input, [N, C, ...] in the file."""
+    rank = len(importer.layout(node.inputs[0]).shape)
+    if rank not in (3, 4):
+        raise importer.fail(
+            f"its input has {rank} dimensions; [batch, channels, length] and "
+            "[batch, channels, height, width] are supported"
+        )
+    return rank - 2
 
-    auto_pad as in the ONNX specification of Conv.
+
+def spatial(
+    node: OnnxNode, importer: Importer, name: str, rank: int, default: int
+) -> tuple[int, int]:
+    """An attribute of one number per spatial dimension, as (height, width)."""
+    values = tuple(node.attrs.get(name, (default,) * rank))
+    if len(values) != rank:
+        dimensions = "one spatial dimension" if rank == 1 else "two spatial dimensions"
+        raise importer.fail(f"its {name} {list(values)} do not fit {dimensions}")
+    return values if rank == 2 else (1, *values)
+
+
+def window_from_onnx(node: OnnxNode, importer: Importer, kernel: tuple[int, ...]) -> WindowAttrs:
+    """Stride, dilation, padding and groups of a convolution or pooling node in one or two
+    dimensions; one dimension becomes the width.
+
+    auto_pad as in the ONNX specification of Conv; ceil_mode becomes padding at the end.
     """
     attrs = node.attrs
+    rank = spatial_rank(node, importer)
+    if len(kernel) != rank:
+        raise importer.fail(f"its kernel {list(kernel)} does not fit {rank} spatial dimensions")
     x = importer.type_of(node.inputs[0])
-    if len(x.shape) != 4:
-        raise importer.fail(f"its input has {len(x.shape)} dimensions; 4 are supported")
-    stride = tuple(attrs.get("strides", (1, 1)))
-    dilation = tuple(attrs.get("dilations", (1, 1)))
-    pads = tuple(attrs.get("pads", (0, 0, 0, 0)))
-    if len(stride) != 2 or len(dilation) != 2 or len(pads) != 4:
-        raise importer.fail("only two spatial dimensions are supported")
-    if min(stride) < 1 or min(dilation) < 1 or min(pads) < 0 or min(kernel) < 1:
+    size = (kernel if rank == 2 else (1, *kernel))[:2]
+    stride = spatial(node, importer, "strides", rank, 1)
+    dilation = spatial(node, importer, "dilations", rank, 1)
+    pads = tuple(attrs.get("pads", (0,) * (2 * rank)))
+    if len(pads) != 2 * rank:
+        raise importer.fail(f"its pads {list(pads)} do not fit {rank} spatial dimensions")
+    pads = pads if rank == 2 else (0, pads[0], 0, pads[1])
+    if min(stride) < 1 or min(dilation) < 1 or min(pads) < 0 or min(size) < 1:
         raise importer.fail("strides, dilations, pads and kernel must not be negative or zero")
-    if max(*stride, *dilation, *pads, *kernel) > 0xFFFF:
+    if max(*stride, *dilation, *pads, *size) > 0xFFFF:
         raise importer.fail("strides, dilations, pads and kernel go up to 65535")
-    if attrs.get("ceil_mode", 0):
-        raise importer.fail("ceil_mode = 1 is not supported", "export with ceil_mode = 0")
     auto_pad = attrs.get("auto_pad", "NOTSET")
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         total = [
             max(0, (-(-size // s) - 1) * s + d * (k - 1) + 1 - size)
-            for size, s, d, k in zip(x.shape[1:3], stride, dilation, kernel, strict=True)
+            for size, s, d, k in zip(x.shape[1:3], stride, dilation, size, strict=True)
         ]
         small, large = [t // 2 for t in total], [t - t // 2 for t in total]
         pads = (*small, *large) if auto_pad == "SAME_UPPER" else (*large, *small)
@@ -147,12 +184,14 @@ def window_from_onnx(node: OnnxNode, importer: Importer, kernel: tuple[int, int]
         pads = (0, 0, 0, 0)
     elif auto_pad != "NOTSET":
         raise importer.fail(f"auto_pad {auto_pad!r} is unknown")
-    window = WindowAttrs(kernel, stride, dilation, pads, int(attrs.get("group", 1)))
+    window = WindowAttrs((size[0], size[1]), stride, dilation, pads, int(attrs.get("group", 1)))
     _, in_h, in_w, channels = x.shape
+    if attrs.get("ceil_mode", 0):
+        window = window.with_ceil(in_h, in_w)
     out_h, out_w = window.out_size(in_h, in_w)
     if min(out_h, out_w) < 1:
-        raise importer.fail(f"its {kernel[0]}x{kernel[1]} window does not fit the input {x}")
+        raise importer.fail(f"its {size[0]}x{size[1]} window does not fit the input {x}")
     padded = (in_h + pads[0] + pads[2]) * (in_w + pads[1] + pads[3])
-    if max(padded, out_h * out_w * kernel[0] * kernel[1]) * channels > MAX_WINDOW_ELEMS:
+    if max(padded, out_h * out_w * size[0] * size[1]) * channels > MAX_WINDOW_ELEMS:
         raise importer.fail("its padded input or its windows are too large for a microcontroller")
     return window

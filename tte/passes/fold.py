@@ -2,8 +2,8 @@
 """Makes the float graph what a device runs: fewer ops, each with its clamp and its order.
 
 Batch normalisation joins the layer before it, relu and clip become clamp ranges, a 1x1
-convolution of a 1x1 map becomes a linear layer, Flatten's channel-first order moves into the
-weights behind it, and the softmax at the end goes: the loss has it.
+convolution of a 1x1 map becomes a linear layer, a transpose (Flatten counts channel first) moves
+into the weights behind it, and the softmax at the end goes: the loss has it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from tte.ir import Graph, Op, QuantParams, Role, Tensor, TensorType
 from tte.ops.conv2d import Conv2dAttrs
 from tte.ops.linear import LinearAttrs, is_logits
 from tte.ops.quantized import NO_CLAMP, real_data
+from tte.ops.reshape import ReshapeAttrs
 from tte.ops.window import WindowAttrs
 
 Array = NDArray[Any]
 
 LAYERS = ("conv2d", "depthwise_conv2d", "linear")
 CLAMPED = (*LAYERS, "add")
+MOVERS = ("reshape", "transpose", "max_pool2d")  # their output's elements are their input's
 MAX_DIAGONAL = 1024  # channels of a batch_norm that becomes a linear layer
 
 
@@ -34,8 +36,8 @@ def fold(graph: Graph) -> Graph:
     graph = drop_softmax(graph)
     graph = fold_batch_norms(graph)
     graph = pointwise_to_linear(graph)
-    graph = fuse_clips(graph)
-    graph = order_flattened(graph)
+    graph = fuse_clips(hoist_clips(graph))
+    graph = absorb_transposes(graph)
     graph = finish_output(graph)
     return saturate(graph)
 
@@ -287,7 +289,7 @@ def _flat_outputs(graph: Graph) -> set[str]:
         y = op.outputs[0]
         is_vector = op.kind == "clip" and graph[y].type.shape[1:-1] == (1, 1)
         if (is_vector or _is_pointwise(graph, op)) and all(
-            reader.kind == "reshape" or reader.outputs[0] in flat
+            _flattens(graph, reader) or reader.outputs[0] in flat
             for reader in graph.consumers.get(y, ())
         ):
             flat.add(y)
@@ -295,6 +297,10 @@ def _flat_outputs(graph: Graph) -> set[str]:
         if op.kind == "clip" and op.inputs[0] not in flat:
             flat.discard(op.outputs[0])
     return flat
+
+
+def _flattens(graph: Graph, op: Op) -> bool:
+    return op.kind == "reshape" and len(graph[op.outputs[0]].type.shape) == 2
 
 
 def _is_pointwise(graph: Graph, op: Op) -> bool:
@@ -314,6 +320,39 @@ def _as_linear(draft: _Draft, op: Op, source: str) -> Op:
 
 
 # ---- relu, relu6, clip --------------------------------------------------------------------
+
+
+def hoist_clips(graph: Graph) -> Graph:
+    """A clip behind an op that only moves or picks elements goes before it, where a layer may
+    take it as its clamp."""
+    while True:
+        found = next((op for op in graph.ops if op.kind == "clip" and _mover(graph, op)), None)
+        if found is None:
+            return graph
+        mover = graph.producers[found.inputs[0]]
+        x, between, y = mover.inputs[0], mover.outputs[0], found.outputs[0]
+        ops = []
+        for op in graph.ops:
+            if op is mover:
+                ops.append(replace(found, inputs=(x,), outputs=(between,)))
+                ops.append(replace(mover, inputs=(between, *mover.inputs[1:]), outputs=(y,)))
+            elif op is not found:
+                ops.append(op)
+        moved = replace(graph[between], type=graph[x].type)
+        graph = graph.with_changes(tensors=[moved], ops=ops)
+
+
+def _mover(graph: Graph, clip: Op) -> bool:
+    """Whether the clip may change places with the op before it."""
+    x = clip.inputs[0]
+    before = graph.producers.get(x)
+    return (
+        before is not None
+        and before.kind in MOVERS
+        and graph[x].quant is None
+        and _sole_consumer(graph, x) is clip
+        and _sole_consumer(graph, before.inputs[0]) is before
+    )
 
 
 def fuse_clips(graph: Graph) -> Graph:
@@ -348,55 +387,57 @@ def fuse_clips(graph: Graph) -> Graph:
     return draft.finish(graph)
 
 
-# ---- Flatten ------------------------------------------------------------------------------
+# ---- transposes ---------------------------------------------------------------------------
 
 
-def order_flattened(graph: Graph) -> Graph:
-    """A Flatten of a map counts channel first; the columns of the linear layers behind it are
-    put in the order of the maps here, channel last."""
-    draft = _Draft.of(graph)
-    orders: dict[str, tuple[Array, Op]] = {}  # tensor -> its place in the file, per element
+def absorb_transposes(graph: Graph) -> Graph:
+    """A transpose that only linear layers see (an ONNX Flatten of a map counts channel first):
+    their columns are put in the order that memory has."""
+    orders: dict[str, Array] = {}  # tensor -> its element of the transpose's input, per element
     for op in graph.ops:
-        source = graph[op.inputs[0]].type.shape
-        if op.kind == "reshape" and len(source) == 4:
-            _, height, width, channels = source
-            order = np.arange(height * width * channels).reshape(channels, height, width)
-            order = order.transpose(1, 2, 0).reshape(-1)
-            if (order != np.arange(order.size)).any():
-                orders[op.outputs[0]] = order, op
-        elif any(name in orders for name in op.reads):
-            order, flatten = next(orders[name] for name in op.reads if name in orders)
-            if op.kind == "clip":
-                orders[op.outputs[0]] = order, flatten
-            elif op.kind == "linear":
-                weight = graph[op.inputs[1]]
-                assert weight.data is not None
-                name = draft.constant(f"{weight.name}_ordered", weight.data[:, order], weight.quant)
-                op = replace(op, inputs=(op.inputs[0], name, *op.inputs[2:]))
-            else:
-                raise _flatten_error(flatten, op.origin or op.name)
+        if op.kind == "transpose":
+            seen = _absorbing(graph, op.outputs[0])
+            orders.update(dict.fromkeys(seen, op.attrs.order()))
+    draft = _Draft.of(graph)
+    for op in graph.ops:
+        order = orders.get(op.outputs[0] if op.kind == "transpose" else op.inputs[0])
+        if order is not None and op.kind == "transpose":
+            op = replace(op, kind="reshape", attrs=ReshapeAttrs(op.attrs.shape))
+        elif order is not None and op.kind == "linear":
+            weight = graph[op.inputs[1]]
+            assert weight.data is not None
+            data = np.empty_like(weight.data)
+            data[:, order] = weight.data
+            name = draft.constant(f"{weight.name}_ordered", data, weight.quant)
+            op = replace(op, inputs=(op.inputs[0], name, *op.inputs[2:]))
         draft.append(op)
-    if graph.outputs[0] in orders:
-        raise _flatten_error(orders[graph.outputs[0]][1], "the model's output")
     return draft.finish(graph)
 
 
-def _flatten_error(flatten: Op, reader: str) -> TteError:
-    return TteError(
-        "a flattened map must be read by linear layers",
-        where=flatten.origin,
-        why=f"it is read by {reader}",
-        hint="put a linear layer or global average pooling behind the map",
-    )
+def _absorbing(graph: Graph, name: str) -> list[str]:
+    """The tensor and those behind it with the same elements, if linear layers alone read them;
+    else none."""
+    if name in graph.outputs:
+        return []
+    found = [name]
+    for reader in graph.consumers.get(name, ()):
+        if reader.kind in ("clip", "reshape"):
+            behind = _absorbing(graph, reader.outputs[0])
+            if not behind:
+                return []
+            found += behind
+        elif reader.kind != "linear":
+            return []
+    return found
 
 
 # ---- output and saturation ----------------------------------------------------------------
 
 
 def finish_output(graph: Graph) -> Graph:
-    """The output is [1, classes]; that of a linear layer is int32 and needs no quantisation."""
+    """The output is [1, classes] or a map; a linear layer's is int32, without quantisation."""
     output = graph.outputs[0]
-    if len(graph[output].type.shape) == 4:
+    if _is_vector_map(graph[output]):
         draft = _Draft.of(graph)
         draft.ops = list(graph.ops)
         draft.renamed[output] = draft.flatten(output, graph.producers[output])

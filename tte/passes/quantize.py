@@ -31,7 +31,8 @@ class _Quantizer:
 
 
 def quantize(graph: Graph) -> Graph:
-    """The integer graph; its output is always int32 [1, classes] with a scale per class."""
+    """The integer graph; its output, [1, classes] or a map, is always int32 with a scale per class
+    or channel."""
     quantizer = _Quantizer(graph)
     builder = quantizer.builder
     names = [*graph.inputs, *(op.outputs[0] for op in graph.ops)]
@@ -65,9 +66,9 @@ def _widen(builder: GraphBuilder, name: str) -> str:
     tensor = builder.tensors[name]
     quant = tensor.quant
     assert quant is not None
-    classes = tensor.type.shape[1]
-    wide_quant = QuantParams((quant.per_tensor_scale,) * classes, 0, 1)
+    shape = tensor.type.shape
+    wide_quant = QuantParams((quant.per_tensor_scale,) * shape[-1], 0, len(shape) - 1)
     wide = f"{name}.wide"
-    builder.tensor(wide, (1, classes), "int32", Role.ACTIVATION, quant=wide_quant)
+    builder.tensor(wide, shape, "int32", Role.ACTIVATION, quant=wide_quant)
     builder.op("widen_int32", wide, [name], [wide], WidenAttrs(quant.zero_point))
     return wide

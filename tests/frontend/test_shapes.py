@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models of other shapes than an image: series, transposes, reshapes, matrices at every position;
+what the importer reads computes what onnxruntime computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.onnx_models import Net, nhwc, run_onnx
+from tte.errors import TteError
+from tte.frontend.onnx import load_model
+from tte.ir import Graph
+from tte.passes.fold import fold
+from tte.reference import run_float
+
+
+def check(net: Net, output: str, folder: Path, channels_last: bool = False) -> Graph:
+    """Imported and folded, the model computes what onnxruntime does; returns the folded graph.
+    Maps are compared channel last, as they are here."""
+    path = net.save(folder, output)
+    shape = [1 if not isinstance(size, int) else size for size in net.shape]
+    x = np.random.default_rng(1).normal(0, 1, (3, *shape[1:])).astype(np.float32)
+    expected = run_onnx(path, x)
+    graph = load_model(path)
+    folded = fold(graph)
+    for candidate in (graph, folded):
+        here = candidate[candidate.inputs[0]].type.shape
+        entered = (x if channels_last else nhwc(x)).reshape(len(x), *here[1:])
+        found = run_float(candidate, entered)[candidate.outputs[0]]
+        wanted = nhwc(expected) if found.ndim == 4 and not channels_last else expected
+        np.testing.assert_allclose(
+            found.reshape(len(x), -1), wanted.reshape(len(x), -1), rtol=1e-4, atol=1e-4
+        )
+    return folded
+
+
+def kinds(graph: Graph) -> list[str]:
+    return [op.kind for op in graph.ops]
+
+
+# ---- one dimension ------------------------------------------------------------------------
+
+SERIES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "strided": {"strides": [2], "pads": [2, 1]},
+    "dilated": {"dilations": [3], "pads": [3, 3]},
+    "groups": {"group": 2},
+    "same": {"auto_pad": "SAME_UPPER", "strides": [2]},
+}
+
+
+@pytest.mark.parametrize("case", SERIES)
+def test_conv_of_a_series(case: str, tmp_path: Path) -> None:
+    net = Net((1, 4, 17))
+    attrs = SERIES[case]
+    weight = net.normal(6, 4 // attrs.get("group", 1), 3)
+    y = net.node("Relu", net.batch_norm(net.node("Conv", "x", weight, net.normal(6), **attrs), 6))
+    y = net.node("Conv", y, net.normal(6, 1, 5), group=6)
+    y = net.node("GlobalAveragePool", y)
+    graph = check(net, net.gemm(net.node("Flatten", y), 3, 6), tmp_path)
+    assert graph[graph.inputs[0]].type.shape == (1, 1, 17, 4)
+    assert kinds(graph) == ["conv2d", "depthwise_conv2d", "avg_pool2d", "reshape", "linear"]
+
+
+def test_flatten_and_pool_a_series(tmp_path: Path) -> None:
+    net = Net(("n", 3, 20))
+    y = net.node("Conv", "x", net.normal(5, 3, 3))
+    y = net.node("AveragePool", y, kernel_shape=[2], strides=[2])
+    graph = check(net, net.gemm(net.node("Flatten", y), 4, 45), tmp_path)
+    assert kinds(graph) == ["conv2d", "avg_pool2d", "reshape", "linear"]
+
+
+def test_a_vector_becomes_a_series(tmp_path: Path) -> None:
+    net = Net((1, 24), opset=11)
+    y = net.node("Unsqueeze", "x", axes=[1])
+    y = net.node("Relu", net.node("Conv", y, net.normal(4, 1, 5)))
+    y = net.node("Squeeze", net.node("GlobalAveragePool", y), axes=[2])
+    graph = check(net, net.gemm(y, 3, 4), tmp_path)
+    assert kinds(graph)[:2] == ["reshape", "conv2d"]
+
+
+# ---- the order of axes --------------------------------------------------------------------
+
+
+def keras_like(net: Net, between: str = "") -> str:
+    """As tf2onnx writes a network whose maps are channel last."""
+    y = net.node("Transpose", "x", perm=[0, 3, 1, 2])
+    y = net.conv(y, 6, 3, pads=[1, 1, 1, 1])
+    y = net.node("Transpose", y, perm=[0, 2, 3, 1])
+    y = net.node("Relu", net.node("Add", y, net.normal(6)))
+    y = net.node("Transpose", y, perm=[0, 3, 1, 2])
+    y = net.node("Transpose", net.conv(y, 4, 6), perm=[0, 2, 3, 1])
+    if between == "Reshape":
+        y = net.node("Reshape", y, net.const([-1, 4 * 3 * 4], np.int64))
+        return net.node("Add", net.node("MatMul", y, net.normal(48, 5)), net.normal(5))
+    y = net.node("ReduceMean", y, axes=[1, 2], keepdims=0)
+    return net.node("Add", net.node("MatMul", y, net.normal(4, 5)), net.normal(5))
+
+
+@pytest.mark.parametrize("between", ["Reshape", "ReduceMean"])
+def test_channel_last_model(between: str, tmp_path: Path) -> None:
+    """No transpose is left, the input is read as it is in the file."""
+    net = Net((1, 5, 6, 3))
+    graph = check(net, keras_like(net, between), tmp_path, channels_last=True)
+    assert graph[graph.inputs[0]].type.shape == (1, 5, 6, 3)
+    flat = ["reshape"] if between == "Reshape" else ["avg_pool2d", "reshape"]
+    assert kinds(graph) == ["conv2d", "conv2d", *flat, "linear"]
+
+
+def test_channel_last_series(tmp_path: Path) -> None:
+    """A Keras Conv1D: a convolution of one row."""
+    net = Net((1, 16, 3))
+    y = net.node("Unsqueeze", "x", net.const([1], np.int64))
+    y = net.node("Transpose", y, perm=[0, 3, 1, 2])
+    y = net.node("Conv", y, net.normal(4, 3, 1, 3))
+    y = net.node("Transpose", y, perm=[0, 2, 3, 1])
+    y = net.node("Relu", net.node("Squeeze", y, net.const([1], np.int64)))
+    y = net.node("ReduceMean", y, axes=[1], keepdims=0)
+    graph = check(net, net.gemm(y, 5, 4), tmp_path, channels_last=True)
+    assert kinds(graph) == ["conv2d", "avg_pool2d", "reshape", "linear"]
+
+
+def test_channel_shuffle(tmp_path: Path) -> None:
+    net = Net((1, 6, 4, 5))
+    y = net.conv("x", 6, 3, 1, group=2)
+    y = net.node("Reshape", y, net.const([0, 2, 3, 4, 5], np.int64))
+    y = net.node("Transpose", y, perm=[0, 2, 1, 3, 4])
+    y = net.node("Reshape", y, net.const([0, 6, 4, 5], np.int64))
+    graph = check(net, net.conv(y, 3, 2, group=3), tmp_path)
+    assert kinds(graph) == ["conv2d", "transpose", "conv2d"]
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_depth_to_space_and_back(mode: str, tmp_path: Path) -> None:
+    net = Net((1, 3, 4, 6))
+    y = net.node("DepthToSpace", net.conv("x", 8, 3, 1), blocksize=2, mode=mode)
+    y = net.node("SpaceToDepth", net.conv(y, 2, 2, 1), blocksize=2)
+    graph = check(net, net.conv(y, 4, 8, 1), tmp_path)
+    assert kinds(graph) == ["conv2d", "transpose", "conv2d", "transpose", "conv2d"]
+
+
+def test_a_real_transpose(tmp_path: Path) -> None:
+    """Height and width change places; two readers share it."""
+    net = Net((1, 3, 4, 6))
+    y = net.node("Transpose", net.conv("x", 5, 3, 1), perm=[0, 1, 3, 2])
+    y = net.node("Add", net.conv(y, 4, 5), net.conv(y, 4, 5))
+    assert kinds(check(net, y, tmp_path)) == ["conv2d", "transpose", "conv2d", "conv2d", "add"]
+
+
+def test_reshapes_of_vectors(tmp_path: Path) -> None:
+    """A decoder: a vector becomes a map, which another Reshape takes apart in another way."""
+    net = Net((1, 7))
+    y = net.node("Reshape", net.gemm("x", 60, 7), net.const([0, 5, 3, -1], np.int64))
+    y = net.node("Reshape", net.conv(y, 6, 5, 1), net.const([1, 4, 3, 6], np.int64))
+    check(net, net.conv(y, 2, 4), tmp_path)
+
+
+def test_reshape_by_shape_arithmetic(tmp_path: Path) -> None:
+    """What PyTorch writes for x.view(x.size(0), -1, x.size(2) * x.size(3))."""
+    net = Net((1, 3, 4, 6))
+    y = net.conv("x", 5, 3, 1)
+    shape = net.node("Shape", y)
+    sizes = [net.node("Gather", shape, net.const(i, np.int64)) for i in (0, 2, 3)]
+    area = net.node("Mul", sizes[1], sizes[2])
+    area = net.node("Cast", net.node("Floor", net.node("Cast", area, to=1)), to=7)
+    parts = [net.node("Unsqueeze", s, net.const([0], np.int64)) for s in (sizes[0], area)]
+    rest = net.node("Slice", net.const([9, -1, 9], np.int64), *map(_vector(net), (1, 2, 0, 1)))
+    target = net.node("Concat", parts[0], rest, parts[1], axis=0)
+    y = net.node("Reshape", y, target)
+    y = net.node("Conv", y, net.normal(4, 5, 3))
+    assert kinds(check(net, y, tmp_path)) == ["conv2d", "reshape", "conv2d"]
+
+
+def _vector(net: Net) -> Any:
+    return lambda value: net.const([value], np.int64)
+
+
+@pytest.mark.parametrize(
+    ("node", "attrs", "expected"),
+    [
+        ("Transpose", {"perm": [0, 1, 2]}, "perm"),
+        ("Squeeze", {"axes": [1]}, "not all of size 1"),
+        ("Unsqueeze", {"axes": [9]}, "axes"),
+        ("Flatten", {"axis": 7}, "axis 7"),
+        ("DepthToSpace", {"blocksize": 2}, "blocks of 2x2"),
+        ("SpaceToDepth", {"blocksize": 4}, "blocks of 4x4"),
+    ],
+)
+def test_what_does_not_fit(node: str, attrs: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    net = Net((1, 3, 5, 4), opset=11)
+    y = net.node(node, net.conv("x", 5, 3), **attrs)
+    with pytest.raises(TteError, match=expected):
+        load_model(net.save(tmp_path, net.node("GlobalAveragePool", y)))
+
+
+def test_reshape_that_does_not_fit(tmp_path: Path) -> None:
+    net = Net((1, 3, 5, 4))
+    y = net.node("Reshape", net.conv("x", 5, 3), net.const([1, 7, -1], np.int64))
+    with pytest.raises(TteError, match=r"\[1, 5, 3, 2\] cannot be reshaped to \[1, 7, -1\]"):
+        load_model(net.save(tmp_path, y))
+
+
+# ---- matrices -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trans_a", [0, 1])
+@pytest.mark.parametrize("trans_b", [0, 1])
+@pytest.mark.parametrize("first", [False, True])
+def test_gemm(trans_a: int, trans_b: int, first: bool, tmp_path: Path) -> None:
+    """The matrix first or second, transposed or not, with alpha, beta and a bias."""
+    net = Net((1, 7))
+    x = "x"
+    if first:
+        matrix = net.normal(*((7, 5) if trans_a else (5, 7)))
+        x = x if trans_b else net.node("Transpose", x, perm=[1, 0])
+        inputs = [matrix, x, net.normal(5, 1)]
+    else:
+        matrix = net.normal(*((5, 7) if trans_b else (7, 5)))
+        x = net.node("Transpose", x, perm=[1, 0]) if trans_a else x
+        inputs = [x, matrix, net.normal(5)]
+    y = net.node("Gemm", *inputs, transA=trans_a, transB=trans_b, alpha=-0.5, beta=2.0)
+    y = net.node("Reshape", y, net.const([1, 5], np.int64))
+    assert kinds(check(net, y, tmp_path)) == ["linear"]
+
+
+def test_alpha_keeps_codes(tmp_path: Path) -> None:
+    net = Net((1, 6))
+    weight = net.dequantized(net.rng.integers(-127, 128, (3, 6)), 0.01)
+    graph = check(net, net.node("Gemm", "x", weight, transB=1, alpha=0.5), tmp_path)
+    quant = graph[graph.ops[0].inputs[1]].quant
+    assert quant is not None and quant.scale == pytest.approx((0.005,))
+
+
+def test_codes_survive_a_transpose(tmp_path: Path) -> None:
+    net = Net((1, 6))
+    weight = net.dequantized(net.rng.integers(-127, 128, (3, 6)), [0.01, 0.02, 0.03])
+    graph = check(net, net.node("MatMul", "x", net.node("Transpose", weight)), tmp_path)
+    tensor = graph[graph.ops[0].inputs[1]]
+    assert tensor.type.dtype == "int8" and tensor.quant is not None and tensor.quant.axis == 0
+
+
+def test_matmul_at_every_position(tmp_path: Path) -> None:
+    """As in MLP-Mixer: over the channels, then over the positions."""
+    net = Net((1, 8, 6))
+    y = net.node("Add", net.node("MatMul", "x", net.normal(6, 10)), net.normal(10))
+    y = net.node("Relu", y)
+    y = net.node("MatMul", net.normal(4, 8), y)
+    y = net.node("ReduceMean", y, axes=[1], keepdims=0)
+    graph = check(net, net.gemm(y, 3, 10), tmp_path, channels_last=True)
+    assert kinds(graph) == [
+        "conv2d", "transpose", "conv2d", "transpose", "avg_pool2d", "reshape", "linear",
+    ]  # fmt: skip
+
+
+def test_product_of_two_activations_is_refused(tmp_path: Path) -> None:
+    net = Net((1, 4, 4))
+    with pytest.raises(TteError, match="both are computed"):
+        load_model(net.save(tmp_path, net.node("MatMul", "x", "x")))
+
+
+# ---- reductions ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axes", [[2, 3], [2], [3], [1], [1, 2], [-1, -3]])
+def test_reduce_mean(axes: list[int], keepdims: int, tmp_path: Path) -> None:
+    net = Net((1, 3, 5, 4))
+    y = net.node("ReduceMean", net.conv("x", 6, 3, 1), axes=axes, keepdims=keepdims)
+    y = net.node("Flatten", y)
+    features = int(np.prod([s for i, s in enumerate((6, 5, 4)) if i + 1 not in np.mod(axes, 4)]))
+    check(net, net.gemm(y, 3, features), tmp_path)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("pads", [0, 1])
+def test_ceil_mode(rank: int, pads: int, tmp_path: Path) -> None:
+    net = Net((1, 3, *((10,) * rank)), opset=19)
+    y = net.node(
+        "AveragePool", "x", kernel_shape=[3] * rank, strides=[2] * rank, ceil_mode=1,
+        pads=[pads] * rank * 2,
+    )  # fmt: skip
+    check(net, y, tmp_path)
+
+
+def test_map_shapes(tmp_path: Path) -> None:
+    """Five dimensions of more than one element cannot be stored as a map."""
+    net = Net((1, 8, 4, 6))
+    y = net.node("Reshape", "x", net.const([1, 2, 4, 4, 6], np.int64))
+    with pytest.raises(TteError, match="4 dimensions"):
+        load_model(net.save(tmp_path, net.node("Relu", y)))
