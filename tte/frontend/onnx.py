@@ -30,6 +30,7 @@ from tte.frontend.onnx_file import (
     live_nodes,
     read_onnx,
 )
+from tte.frontend.qoperator import decompose
 from tte.ir import Graph, QuantParams, Role, TensorType
 from tte.ops import FLOAT_OPS, ONNX_RULES
 from tte.ops.clip import ClipAttrs
@@ -50,12 +51,17 @@ def load_model(path: Path) -> Graph:
     An input of three or four dimensions is read as [N, C, ...], unless all that is done with it
     fits [N, ..., C]: then no transpose is left.
     """
-    file = read_onnx(path)
+    return import_file(read_onnx(path), str(path))
+
+
+def import_file(file: OnnxFile, where: str, channels_last: bool = False) -> Graph:
+    """The float graph of what a file holds; `channels_last`: its input is known to be."""
     try:
-        importer = _Importer(file, str(path))
+        file = decompose(file, where)
+        importer = _Importer(file, where, channels_last)
         graph = importer.run()
-        if importer.input_is_moved:
-            other = _Importer(file, str(path), channels_last=True)
+        if importer.input_is_moved and not channels_last:
+            other = _Importer(file, where, channels_last=True)
             swapped = other.run()
             if not other.input_is_moved:
                 return swapped
@@ -65,7 +71,7 @@ def load_model(path: Path) -> Graph:
     except Exception as error:
         raise TteError(
             "the model cannot be imported",
-            where=str(path),
+            where=where,
             why=f"{type(error).__name__}: {error}",
             hint=EXPORT_HINT,
         ) from error
@@ -128,6 +134,7 @@ class _Importer:
             "QuantizeLinear": self.quantize_linear,
             "DequantizeLinear": self.dequantize_linear,
             "Shape": self.shape_node,
+            "Cast": self.cast,
         }
 
     @cached_property
@@ -579,6 +586,22 @@ class _Importer:
                 raise self.fail("training_mode is not false", "export the model in eval mode")
         self.alias(self.node.inputs[0])
 
+    def cast(self) -> None:
+        """Nothing, where floats stay floats and codes stay codes; codes that are the model's
+        input, cast to float, stand for themselves."""
+        source = self.values[self.node.inputs[0]]
+        dtype = _CAST_TYPES.get(self.node.attrs["to"])
+        if isinstance(source, _Constant):
+            self.fold_constant(FOLDED["Cast"])
+        elif dtype == source.dtype if isinstance(source, _Codes) else dtype in _FLOATS:
+            self.alias(self.node.inputs[0])
+        elif isinstance(source, _Codes) and dtype in _FLOATS and source.quant is None:
+            quant = QuantParams((1.0,), -128 if source.dtype == "uint8" else 0)
+            self.builder.replace_tensor(source.tensor, quant=quant)
+            self.values[self.node.outputs[0]] = _Activation(source.tensor, source.layout)
+        else:
+            raise self.fail(f"activations cannot be cast to {dtype or 'this type'}")
+
     def shape_node(self) -> None:
         """The shape in the file's order of axes, as a constant."""
         value = self.values[self.node.inputs[0]]
@@ -659,7 +682,7 @@ class _Importer:
         output_dtype = _QUANTIZED_TYPES.get(self.node.attrs.get("output_dtype", 0), "uint8")
         if isinstance(source, _Constant):
             scale, zero_point, dtype = self.quantization(output_dtype)
-            if dtype not in ("int8", "uint8", "int32") or source.data.dtype.kind != "f":
+            if dtype not in ("int8", "uint8", "int32") or source.real.dtype.kind != "f":
                 raise self.fail(f"a constant cannot be quantised to {dtype}")
             shape = self.per_channel_shape(source.data, scale)
             with np.errstate(invalid="ignore", over="ignore"):
@@ -775,4 +798,6 @@ _ATTRIBUTE_TYPES: dict[str, type] = {
     "INTS": tuple,
     "STRINGS": tuple,
 }
+_FLOATS = ("float32", "float16", "float64")
+_CAST_TYPES = {1: "float32", 2: "uint8", 3: "int8", 10: "float16", 11: "float64"}
 _QUANTIZED_TYPES = {2: "uint8", 3: "int8", 6: "int32"}
