@@ -49,6 +49,7 @@ LINK_FLAGS = (
 # Region attributes (RASR): never executed, access rights, memory type; Armv7-M manual B3.5.9.
 _FLASH_ATTRIBUTES = 6 << 24 | 1 << 17  # read-only, normal write-through
 _SRAM_ATTRIBUTES = 1 << 28 | 3 << 24 | 1 << 18 | 1 << 17  # read-write, the same, shareable
+_STORAGE_ATTRIBUTES = 1 << 28 | 3 << 24 | 1 << 18  # read-write, strongly ordered
 _PERIPHERAL_ATTRIBUTES = 1 << 28 | 3 << 24 | 1 << 18 | 1 << 16  # read-write, device
 
 
@@ -108,11 +109,15 @@ def _region_registers(board: Board, sram_limit: int, flash_limit: int) -> list[t
     peripherals = mpu_regions(board.peripherals.origin, board.peripherals.size_bytes, 1)
     flash = mpu_regions(board.flash.origin, flash_limit, FLASH_REGIONS)
     sram = mpu_regions(board.sram.origin, sram_limit, SRAM_REGIONS)
+    storage: tuple[MpuRegion, ...] = ()
+    if board.storage is not None:
+        storage = mpu_regions(board.storage.origin, board.storage.size_bytes, 1)
     return [
         (region.base, attributes | _size_bits(region))
         for regions, attributes in (
             (flash, _FLASH_ATTRIBUTES),
             (sram, _SRAM_ATTRIBUTES),
+            (storage, _STORAGE_ATTRIBUTES),
             (peripherals, _PERIPHERAL_ATTRIBUTES),
         )
         for region in regions

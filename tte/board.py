@@ -20,9 +20,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# An Armv7-M MPU has eight regions: these, and one for the peripherals.
+# An Armv7-M MPU has eight regions: these, one for the storage and one for the peripherals.
 SRAM_REGIONS = 4
-FLASH_REGIONS = 3
+FLASH_REGIONS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,23 @@ class Memory:
     origin: int
     size_bytes: int
     largest_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Flash that the firmware rewrites, like tte_port_flash of tte_port.h: sectors of one size,
+    the first `checkpoint_sectors` for checkpoints, the others for stored samples; `unit_bytes` are
+    written at once, and only once between two erasures."""
+
+    origin: int
+    sector_bytes: int
+    sectors: int
+    unit_bytes: int
+    checkpoint_sectors: int
+
+    @property
+    def size_bytes(self) -> int:
+        return self.sectors * self.sector_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +62,7 @@ class Board:
     flash: Memory
     sram: Memory
     peripherals: Memory
+    storage: Storage | None
     stack_reserve_bytes: int
     sources: tuple[str, ...]
     gcc_flags: tuple[str, ...]
@@ -149,6 +167,7 @@ def _board(table: dict[str, Any]) -> Board:
         flash=_memory(memory["flash"]),
         sram=_memory(memory["sram"]),
         peripherals=_memory(memory["peripherals"]),
+        storage=_storage(table["storage"]) if "storage" in table else None,
         stack_reserve_bytes=int(table["stack_reserve_bytes"]),
         sources=tuple(table["sources"]),
         gcc_flags=tuple(compiler["gcc"]),
@@ -163,3 +182,25 @@ def _board(table: dict[str, Any]) -> Board:
 def _memory(table: dict[str, Any]) -> Memory:
     size_bytes = int(table["size_bytes"])
     return Memory(int(table["origin"]), size_bytes, int(table.get("largest_bytes", size_bytes)))
+
+
+def _storage(table: dict[str, Any]) -> Storage:
+    storage = Storage(
+        origin=int(table["origin"]),
+        sector_bytes=int(table["sector_bytes"]),
+        sectors=int(table["sectors"]),
+        unit_bytes=int(table["unit_bytes"]),
+        checkpoint_sectors=int(table.get("checkpoint_sectors", table["sectors"])),
+    )
+    if storage.unit_bytes not in (4, 8, 16, 32, 64, 128, 256):
+        raise ValueError(f"[storage] unit_bytes is {storage.unit_bytes}, not 4, 8, .. 256")
+    if storage.sector_bytes <= 0 or storage.sector_bytes % storage.unit_bytes:
+        raise ValueError("[storage] sector_bytes is no multiple of unit_bytes")
+    if not 0 <= storage.checkpoint_sectors <= storage.sectors:
+        raise ValueError("[storage] checkpoint_sectors is more than sectors")
+    if enforced_bytes(storage.origin, storage.size_bytes, 1) != storage.size_bytes:
+        raise ValueError(
+            f"[storage] {storage.size_bytes} bytes at {storage.origin:#x} are not one MPU region: "
+            "1 to 8 eighths of a power of two, at a multiple of it"
+        )
+    return storage

@@ -21,10 +21,20 @@ enum { EXIT_QUIT = 0, EXIT_UNKNOWN_COMMAND = 2 };
 
 static uint32_t last_instructions;
 
+static void read_all(void *data, size_t bytes)
+{
+    uint8_t *next = data;
+    while (bytes) {
+        const size_t count = tte_port_read(next, bytes, 1);
+        next += count;
+        bytes -= count;
+    }
+}
+
 static uint32_t read_word(void)
 {
     uint32_t word;
-    tte_port_read(&word, sizeof word);
+    read_all(&word, sizeof word);
     return word;
 }
 
@@ -56,7 +66,7 @@ static void hello(void)
 
 static void infer(void)
 {
-    tte_port_read(tte_input(), TTE_INPUT_BYTES);
+    read_all(tte_input(), TTE_INPUT_BYTES);
     run_counted(tte_infer);
     tte_port_write(tte_logits(), TTE_CLASSES * sizeof(int32_t));
 }
@@ -64,7 +74,7 @@ static void infer(void)
 static void train(void)
 {
     const uint32_t label = read_word();
-    tte_port_read(tte_input(), TTE_INPUT_BYTES);
+    read_all(tte_input(), TTE_INPUT_BYTES);
     if (label >= TTE_CLASSES) {
         write_word((uint32_t)INT32_MIN);
         return;
@@ -79,13 +89,13 @@ int main(void)
     tte_port_init();
     for (;;) {
         uint8_t command;
-        tte_port_read(&command, sizeof command);
+        read_all(&command, sizeof command);
         switch (command) {
         case 'H':
             hello();
             break;
         case 'R':
-            tte_port_read(&tte_learning_rate, sizeof tte_learning_rate);
+            read_all(&tte_learning_rate, sizeof tte_learning_rate);
             break;
         case 'I':
             infer();

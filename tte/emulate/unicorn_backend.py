@@ -59,6 +59,7 @@ class UnicornTransport:
             raise TteError(f"unicorn has no core {board.unicorn_cpu!r}", where=board.name)
         self._program = program
         self._limit_s = limit_s
+        self._storage = board.storage
         self._image = read_image(elf_path)
         limits = program["memory"]
         self._memory = faults.MemoryMap(
@@ -128,6 +129,8 @@ class UnicornTransport:
         self._sram = sram
         address = ctypes.addressof(ctypes.c_char.from_buffer(sram))
         uc.mem_map_ptr(memory.sram_origin, len(sram), read | write, address)
+        if self._storage is not None:
+            uc.mem_map(self._storage.origin, _pages(self._storage.size_bytes), read | write)
         uc.mem_map(_SYSTEM_ORIGIN, _SYSTEM_BYTES, read | write)
         uc.mmio_map(_TIMER_ORIGIN, _PAGE_BYTES, self._read_timer, None, lambda *_: None, None)
         self._guard(memory.flash_origin, memory.flash_limit_bytes)

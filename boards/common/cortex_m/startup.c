@@ -29,7 +29,7 @@ enum { FAULT_STACK_BYTES = 512 };
 extern uint32_t tte_stack_bottom[], tte_stack_top[];
 extern uint32_t tte_data_start[], tte_data_end[];
 extern const uint32_t tte_data_load[];
-extern uint32_t tte_bss_start[], tte_bss_end[];
+extern uint32_t tte_bss_start[], tte_bss_end[], tte_sram_end[];
 
 int main(void);
 void tte_reset(void);
@@ -67,6 +67,12 @@ uint32_t tte_port_stack_bytes(void)
         ++word;
     }
     return (uint32_t)((uintptr_t)tte_stack_top - (uintptr_t)word);
+}
+
+void *tte_port_spare(uint32_t *bytes)
+{
+    *bytes = (uint32_t)((uintptr_t)tte_sram_end - (uintptr_t)tte_bss_end) & ~7u;
+    return tte_bss_end;
 }
 
 void tte_reset(void)

@@ -51,28 +51,65 @@ void tte_port_init(void)
     output_handle = open_file("tte_out", 7, MODE_WRITE_BINARY);
 }
 
-/* Both calls return how many bytes they have *not* moved; a pipe may move fewer than asked. */
-static void transfer(uint32_t operation, int32_t handle, uintptr_t data, uint32_t bytes)
+/* Semihosting tells how many bytes were *not* moved; a pipe may move fewer than asked. */
+static uint32_t transfer(uint32_t operation, int32_t handle, uintptr_t data, uint32_t bytes)
 {
-    while (bytes) {
-        const uint32_t arguments[3] = {(uint32_t)handle, data, bytes};
-        const uint32_t left = (uint32_t)semihosting(operation, arguments);
-        if (left >= bytes) {
-            tte_port_exit(EXIT_CHANNEL_LOST);
-        }
-        data += bytes - left;
-        bytes = left;
+    const uint32_t arguments[3] = {(uint32_t)handle, data, bytes};
+    const uint32_t left = (uint32_t)semihosting(operation, arguments);
+    if (left >= bytes) {
+        tte_port_exit(EXIT_CHANNEL_LOST);
     }
+    return bytes - left;
 }
 
-void tte_port_read(void *data, size_t bytes)
+/* There is no way to ask whether a read would block. */
+size_t tte_port_read(void *data, size_t bytes, int wait)
 {
-    transfer(SYS_READ, input_handle, (uintptr_t)data, bytes);
+    return wait ? transfer(SYS_READ, input_handle, (uintptr_t)data, bytes) : 0;
 }
 
 void tte_port_write(const void *data, size_t bytes)
 {
-    transfer(SYS_WRITE, output_handle, (uintptr_t)data, bytes);
+    uintptr_t from = (uintptr_t)data;
+    while (bytes) {
+        const uint32_t moved = transfer(SYS_WRITE, output_handle, from, bytes);
+        from += moved;
+        bytes -= moved;
+    }
+}
+
+/* ---- flash: memory with the ways of NOR flash --------------------------------------------- */
+
+const tte_port_flash tte_port_storage = TTE_STORAGE;
+
+static volatile uint32_t *storage_word(uint32_t offset)
+{
+    return (volatile uint32_t *)((uintptr_t)tte_port_storage.data + offset);
+}
+
+int tte_port_flash_erase(uint32_t sector)
+{
+    if (sector >= tte_port_storage.sectors) {
+        return 1;
+    }
+    for (uint32_t i = 0; i < tte_port_storage.sector_bytes; i += 4) {
+        *storage_word(sector * tte_port_storage.sector_bytes + i) = 0xFFFFFFFFu;
+    }
+    return 0;
+}
+
+/* A write only clears bits. */
+int tte_port_flash_write(uint32_t offset, const void *data, uint32_t bytes)
+{
+    const uint32_t *word = data;
+    const uint32_t size = tte_port_storage.sectors * tte_port_storage.sector_bytes;
+    if ((offset | bytes) % tte_port_storage.unit_bytes || offset > size || bytes > size - offset) {
+        return 1;
+    }
+    for (uint32_t i = 0; i < bytes; i += 4) {
+        *storage_word(offset + i) &= *word++;
+    }
+    return 0;
 }
 
 /* With one instruction every 64 ns (QEMU: -icount shift=6,sleep=off) the 40 ns ticks of the timer

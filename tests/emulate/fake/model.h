@@ -20,7 +20,7 @@ extern int32_t tte_label;
 extern int32_t tte_loss;
 
 typedef struct {
-    const void *data;
+    void *data;
     uint32_t bytes;
 } tte_state_entry;
 
