@@ -34,7 +34,7 @@ void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int
 
 /* Each channel by itself (in_c = out_c = groups): weight[channel][kernel_h][kernel_w].
  * y may be x when the range is all rows: a channel is copied out before it is written.
- * scratch: int16_t[rows * columns + 2 * outputs] (docs/kernels.md). */
+ * scratch: int16_t planes of one channel or four (docs/kernels.md). */
 void tte_depthwise_conv2d_int8(const tte_conv2d_params *params, const int8_t *x,
                                const int8_t *weight, const int32_t *bias,
                                const int32_t *multipliers, uint16_t row_begin, uint16_t row_end,

@@ -21,7 +21,7 @@ from rich.table import Table
 from tests.kernel_machine import KernelMachine, kernel_machine
 from tte.ops import params
 from tte.ops.conv2d import product_scratch_bytes
-from tte.ops.depthwise_conv2d import plane_scratch_bytes
+from tte.ops.depthwise_conv2d import planes_scratch_bytes
 
 Array = NDArray[Any]
 BOARDS = ("mps2-an386", "mps2-an500")
@@ -104,8 +104,12 @@ def forward(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -> i
     if layer.depthwise:
         whole_w = -(-window.out_w // 4) * 4
         reach = layer.kernel - layer.stride
-        scratch = plane_scratch_bytes(
-            window.out_h * layer.stride + reach, whole_w * layer.stride + reach, whole_w
+        scratch = planes_scratch_bytes(
+            window.out_h * layer.stride + reach,
+            whole_w * layer.stride + reach,
+            layer.kernel,
+            window.out_w,
+            0,
         )
     return machine.instructions(
         "tte_depthwise_conv2d_int8" if layer.depthwise else "tte_conv2d_int8",
@@ -130,7 +134,8 @@ def grad_input(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -
     scratch = max(4 * layer.in_c, product_scratch_bytes(layer.out_c, size * size))
     if layer.depthwise:
         cols = -(-size // 4) * 4
-        plane = plane_scratch_bytes(size + layer.kernel - 1, cols + layer.kernel - 1, cols)
+        reach = layer.kernel - 1
+        plane = planes_scratch_bytes(size + reach, cols + reach, layer.kernel, size, size)
         scratch = max(4 * size * size, plane)
     return machine.instructions(
         f"tte_{'depthwise_' if layer.depthwise else ''}conv2d_grad_input_int8",

@@ -20,7 +20,7 @@ pytest.importorskip("unicorn")
 
 from tests.kernel_library import PORTABLE_SOURCES, kernel_library
 from tests.kernel_machine import KernelMachine, kernel_machine
-from tests.ops.test_kernels import Random, bits, plane, product, random, rubbish, up
+from tests.ops.test_kernels import Random, bits, planes, product, random, rubbish, up
 from tte.errors import TteError
 from tte.ops import params
 from tte.ops.params import Window
@@ -100,7 +100,8 @@ def grad_input(
         np.asarray([7], np.uint32),
     ]
     rows, cols = window.in_h + window.kernel_h - 1, up(window.in_w, 4) + window.kernel_w - 1
-    scratch = max(4 * window.in_h * window.in_w, plane(rows, cols, window.in_w))
+    plane = planes(rows, cols, window.kernel_w, window.in_w, window.in_h)
+    scratch = max(4 * window.in_h * window.in_w, plane)
     call_params = params.Conv2dGradInputParams(window, pre_shift)
     return Call(DEPTHWISE, call_params, args, rubbish(scratch, np.int32), macs)
 

@@ -225,9 +225,11 @@ def product(k: int, n: int) -> int:
     return tiles * (8 * k + 32) + 4 * k + 44
 
 
-def plane(rows: int, cols: int, n: int) -> int:
+def planes(rows: int, cols: int, kernel_w: int, n: int, mask_rows: int) -> int:
     """Scratch bytes, docs/kernels.md."""
-    return 2 * rows * up(cols, 2) + 4 * max(64, up(n, 4))
+    plane = 2 * rows * up(cols + kernel_w // 2 % 2, 2)
+    count = 4 if 4 * plane <= 8192 else 1
+    return count * plane + max(4 * max(64, up(n, 4)), (4 + mask_rows) * up(n, 4))
 
 
 def rubbish(scratch_bytes: int, dtype: Any) -> Array:
@@ -330,7 +332,7 @@ def check_conv2d(symbol: str, window: Window, data: Random) -> None:
     cols = (up(window.out_w, 4) - 1) * window.stride_w
     cols += (window.kernel_w - 1) * window.dilation_w + 1
     scratch = (
-        plane(rows, cols, window.out_w)
+        planes(rows, cols, window.kernel_w, window.out_w, end - begin if with_mask else 0)
         if depthwise
         else product(taps, (end - begin) * window.out_w)
     )
@@ -667,10 +669,12 @@ def test_depthwise_conv2d_grad_input(window: Window, in_place: bool, seed: int) 
         rubbish(
             max(
                 4 * window.in_h * window.in_w,
-                plane(
+                planes(
                     window.in_h + window.kernel_h - 1,
                     up(window.in_w, 4) + window.kernel_w - 1,
+                    window.kernel_w,
                     window.in_w,
+                    window.in_h,
                 ),
             ),
             np.int32,

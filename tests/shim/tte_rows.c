@@ -36,37 +36,6 @@ static void run(const tte_rows *rows, int32_t taps, int32_t stride)
     }
 }
 
-static void run_int8(const tte_rows_int8 *rows, int32_t taps, int32_t stride)
-{
-    tte_rows four = rows->rows;
-    int8_t *y = (int8_t *)four.sums, *row_end = (int8_t *)four.row_end;
-    int32_t sums[4];
-
-    four.sums = sums;
-    four.row_end = four.sums_end = sums + 4;
-    while (y != (int8_t *)rows->rows.sums_end) {
-        while (y != row_end) {
-            run(&four, taps, stride);
-            four.x += 4 * stride;
-            for (int32_t i = 0; i < 4; i++, y += rows->out_c) {
-                *y = (int8_t)tte_ssat8(tte_smmlar(sums[i], rows->multiplier, rows->zero_point));
-            }
-        }
-        four.x += four.x_step / 2;
-        row_end += rows->rows.sums_step;
-    }
-}
-
-void tte_rows_3x3_1(const tte_rows *rows)
-{
-    run(rows, 3, 1);
-}
-
-void tte_rows_3x3_2(const tte_rows *rows)
-{
-    run(rows, 3, 2);
-}
-
 void tte_rows_3_1(const tte_rows *rows)
 {
     run(rows, 3, 1);
@@ -95,54 +64,4 @@ void tte_rows_7_1(const tte_rows *rows)
 void tte_rows_7_2(const tte_rows *rows)
 {
     run(rows, 7, 2);
-}
-
-void tte_rows_3x3_1_int8(const tte_rows_int8 *rows)
-{
-    run_int8(rows, 3, 1);
-}
-
-void tte_rows_3x3_2_int8(const tte_rows_int8 *rows)
-{
-    run_int8(rows, 3, 2);
-}
-
-void tte_rows_3_1_int8(const tte_rows_int8 *rows)
-{
-    run_int8(rows, 3, 1);
-}
-
-void tte_rows_3_2_int8(const tte_rows_int8 *rows)
-{
-    run_int8(rows, 3, 2);
-}
-
-void tte_rows_5_1_int8(const tte_rows_int8 *rows)
-{
-    run_int8(rows, 5, 1);
-}
-
-void tte_rows_5_2_int8(const tte_rows_int8 *rows)
-{
-    run_int8(rows, 5, 2);
-}
-
-void tte_rows_7_1_int8(const tte_rows_int8 *rows)
-{
-    run_int8(rows, 7, 1);
-}
-
-void tte_rows_7_2_int8(const tte_rows_int8 *rows)
-{
-    run_int8(rows, 7, 2);
-}
-
-void tte_copy_rows(const int8_t *x, int16_t *to, int32_t cols, int32_t rows, int32_t channels,
-                   int32_t x_step, int32_t to_step)
-{
-    for (; rows > 0; rows--, x += x_step, to += to_step / 2) {
-        for (int32_t i = 0; i < cols; i++, x += channels) {
-            *to++ = *x;
-        }
-    }
 }

@@ -40,6 +40,8 @@ from tte.ops.spec import (
 )
 from tte.ops.window import WindowAttrs, hwc, pad_map, taps, unpad
 
+FOUR_PLANES_BYTES = 8192  # at most, to copy four channels at once: tte_planes.h
+
 # ---- sums, on integers or real numbers ----------------------------------------------------
 
 
@@ -147,17 +149,25 @@ def kernel_call(op: Op, graph: Graph) -> KernelCall:
     )
 
 
-def plane_scratch_bytes(rows: int, cols: int, outputs: int) -> int:
-    """int16 plane with rows of an even length, int32 sums of a row of outputs or more."""
-    return 2 * rows * (cols + cols % 2) + 4 * max(64, outputs)
+def planes_scratch_bytes(rows: int, cols: int, kernel_w: int, out_w: int, mask_rows: int) -> int:
+    """int16 planes of four channels, of one where these are too large; then int32 sums of a row of
+    outputs or more, or four channels of a row and mask bits of all."""
+    plane = 2 * rows * _up(cols + kernel_w // 2 % 2, 2)
+    whole_w = _up(out_w, 4)
+    planes = 4 * plane if 4 * plane <= FOUR_PLANES_BYTES else plane
+    return planes + max(4 * max(64, whole_w), (4 + mask_rows) * whole_w)
 
 
 def scratch_bytes(op: Op, graph: Graph) -> int:
-    """One channel's plane: what the outputs look at, a multiple of four of them in a row."""
+    """What the outputs look at, a multiple of four of them in a row."""
     out_h, out_w, _ = hwc(graph[op.outputs[0]].type)
-    whole_w = -(-out_w // 4) * 4
-    rows, cols = op.attrs.window.span(out_h, whole_w)
-    return plane_scratch_bytes(int(rows), int(cols), whole_w)
+    rows, cols = op.attrs.window.span(out_h, _up(out_w, 4))
+    mask_rows = out_h if op.outputs[1] else 0
+    return planes_scratch_bytes(int(rows), int(cols), op.attrs.window.kernel[1], out_w, mask_rows)
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
 
 
 def macs(op: Op, graph: Graph) -> int:
@@ -203,9 +213,8 @@ def grad_input_scratch(op: Op, graph: Graph) -> int:
     """int32 sums of one channel, or the plane that its transposed convolution looks at."""
     in_h, in_w, _ = hwc(graph[op.outputs[0]].type)
     kernel_h, kernel_w = op.attrs.window.kernel
-    whole_w = -(-in_w // 4) * 4
-    cols = whole_w + kernel_w - 1
-    return max(4 * in_h * in_w, plane_scratch_bytes(in_h + kernel_h - 1, cols, whole_w))
+    rows, cols = in_h + kernel_h - 1, _up(in_w, 4) + kernel_w - 1
+    return max(4 * in_h * in_w, planes_scratch_bytes(rows, cols, kernel_w, in_w, in_h))
 
 
 def grad_macs(op: Op, graph: Graph) -> int:

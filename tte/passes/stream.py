@@ -17,7 +17,7 @@ from tte.ops.window import hwc
 MAX_STAGES = 5
 BAND_SLACK = 1.05  # two rows a band for three in the ring: a sixth fewer instructions there
 CALL_INSTRUCTIONS = 150  # of a kernel's entry and exit
-COPY_INSTRUCTIONS = 3  # per element that a depthwise kernel copies into its plane
+COPY_INSTRUCTIONS = 2  # per element that a depthwise kernel copies into its plane
 
 # Bytes alive while each op runs; the pass asks, the pipeline answers.
 LiveBytes = Callable[[Graph], Sequence[int]]

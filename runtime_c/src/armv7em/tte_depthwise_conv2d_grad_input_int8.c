@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * grad_input[iy][ix][c] = requantise(sum over taps of weight[c][ky][kx] * grad_output[oy][ox][c] +
- * addend), 0 where the mask bit is 0. Inputs whose position has the same remainder by the stride
- * meet the same taps, every stride-th one: each such phase is a convolution with stride 1 of the
- * gradients and the turned-round taps (tte_rows.h). A channel's gradients are first copied to a
- * plane, so grad_input may overwrite grad_output. Dilation, strides above 2 and kernels wider than
- * 7 are left to the portable kernel. One rounding, half up: SMMULR.
+ * addend), 0 where the mask bit is 0. With stride 1 this is a convolution of the gradients and the
+ * turned-round taps, and square kernels of 3, 5 or 7 are one call for four channels
+ * (tte_windows.h). Otherwise inputs whose position has the same remainder by the stride meet the
+ * same taps, every stride-th one: each such phase is a convolution with stride 1 (tte_rows.h).
+ * Gradients are first copied to planes, so grad_input may overwrite grad_output. Dilation, strides
+ * above 2 and kernels wider than 7 are left to the portable kernel. One rounding, half up: SMMULR.
  * Source: docs/numerics.md, section 2; docs/performance.md.
  */
 #define tte_depthwise_conv2d_grad_input_int8 tte_depthwise_conv2d_grad_input_int8_portable
@@ -14,6 +15,7 @@
 
 #include "tte_dsp_grad.h"
 #include "tte_rows.h"
+#include "tte_windows.h"
 
 void tte_depthwise_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
                                           const int8_t *grad_output, const int8_t *weight,
@@ -70,12 +72,12 @@ typedef struct {
     int32_t rows, cols;
     int32_t output, used_rows, used_cols;
     int16_t *first; /* where they begin */
-} tte_plane;
+} tte_phase_plane;
 
-static tte_plane plan_plane(const tte_window *window, const tte_axis *y, const tte_axis *x,
+static tte_phase_plane plan_plane(const tte_window *window, const tte_axis *y, const tte_axis *x,
                             int16_t *scratch)
 {
-    tte_plane plane;
+    tte_phase_plane plane;
     plane.rows = plane.cols = 0;
     for (int32_t i = 0; i < y->count; i++) {
         const tte_phase *phase = &y->phases[i];
@@ -268,28 +270,19 @@ static int is_supported(const tte_conv2d_grad_input_params *params)
            window->stride_w <= MAX_STRIDE && params->pre_shift <= TTE_GRAD_MAX_SHIFT;
 }
 
-void tte_depthwise_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
-                                          const int8_t *grad_output, const int8_t *weight,
-                                          const int32_t *multipliers, const int8_t *addend,
-                                          const int32_t *addend_multipliers, const uint8_t *mask,
-                                          int8_t *grad_input, uint32_t *saturations,
-                                          int32_t *scratch)
+/* For strides above 1 and whatever else tte_windows.h has no kernel for. */
+static void run_phases(const tte_conv2d_grad_input_params *params, const int8_t *grad_output,
+                       const int8_t *weight, const int32_t *multipliers, const int8_t *addend,
+                       const int32_t *addend_multipliers, const uint8_t *mask, int8_t *grad_input,
+                       uint32_t *saturations, int32_t *scratch)
 {
-    if (!is_supported(params)) {
-        tte_depthwise_conv2d_grad_input_int8_portable(params, grad_output, weight, multipliers,
-                                                      addend, addend_multipliers, mask,
-                                                      grad_input, saturations, scratch);
-        return;
-    }
     const tte_window *window = &params->window;
     const tte_axis y = find_phases(window->in_h, window->kernel_h, window->stride_h,
                                    window->pad_top);
     const tte_axis x = find_phases(window->in_w, window->kernel_w, window->stride_w,
                                    window->pad_left);
     int16_t *const first = (int16_t *)(void *)scratch;
-    const tte_plane plane = plan_plane(window, &y, &x, first);
-    const int32_t from_step = (window->out_w - plane.used_cols) * window->out_c;
-    const int32_t to_step = 2 * (plane.cols - plane.used_cols);
+    const tte_phase_plane plane = plan_plane(window, &y, &x, first);
     const int plain = addend == NULL && (mask == NULL || window->in_c % 8 == 0);
     tte_target target = {0,    0,          1 << params->pre_shift, addend,
                          mask, grad_input, saturations,            plain};
@@ -297,6 +290,15 @@ void tte_depthwise_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *pa
     uint32_t *next = pairs;
     tte_job jobs[MAX_JOBS];
     tte_job *end = jobs;
+    const tte_copy whole = {grad_output + plane.output,
+                            plane.first,
+                            window->out_c,
+                            0,
+                            0,
+                            plane.used_cols,
+                            plane.used_rows,
+                            (window->out_w - plane.used_cols) * window->out_c,
+                            2 * (plane.cols - plane.used_cols)};
 
     for (int32_t i = 0; i < y.count * x.count; i++, end++) {
         end->x = first;
@@ -307,11 +309,12 @@ void tte_depthwise_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *pa
         plan_job(window, &y, &y.phases[i / x.count], &x, &x.phases[i % x.count], end);
         next += end->taps_h * (end->whole - 1);
     }
-    memset(first, 0, (size_t)(plane.rows * plane.cols) * sizeof *first);
+    tte_clear_words(first, (uint32_t)(plane.rows * plane.cols / 2));
     for (uint32_t channel = 0; channel < window->in_c; channel++) {
         if (plane.used_rows > 0 && plane.used_cols > 0) {
-            tte_copy_rows(grad_output + plane.output + channel, plane.first, plane.used_cols,
-                          plane.used_rows, window->out_c, from_step, to_step);
+            tte_copy copy = whole;
+            copy.x += channel;
+            tte_copy_channel(&copy);
         }
         target.multiplier = multipliers[channel];
         target.addend_multiplier = addend == NULL ? 0 : addend_multipliers[channel];
@@ -322,5 +325,141 @@ void tte_depthwise_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *pa
             run_job(job, &target, channel);
         }
         weight += window->kernel_h * window->kernel_w;
+    }
+}
+
+/* Without an addend, with stride 1: NULL otherwise. */
+static tte_windows_function find_windows(const tte_window *turned, uint8_t pre_shift, int masked)
+{
+    if (!tte_windows_fit(turned) || pre_shift != 0 || turned->stride_h * turned->stride_w > 1 ||
+        turned->pad_top >= turned->kernel_h || turned->pad_left >= turned->kernel_w ||
+        (masked && turned->out_c % 8 != 0)) {
+        return NULL;
+    }
+    switch (turned->kernel_w) {
+    case 3:
+        return tte_windows_3x3_1_grad;
+    case 5:
+        return tte_windows_5x5_1_grad;
+    case 7:
+        return tte_windows_7x7_1_grad;
+    default:
+        return NULL;
+    }
+}
+
+/* The convolution with stride 1 of grad_output that gives grad_input. */
+static tte_window turn_window(const tte_window *window)
+{
+    tte_window turned = *window;
+    turned.in_h = window->out_h;
+    turned.in_w = window->out_w;
+    turned.out_h = window->in_h;
+    turned.out_w = window->in_w;
+    turned.pad_top = (uint16_t)(window->kernel_h - 1 - window->pad_top);
+    turned.pad_left = (uint16_t)(window->kernel_w - 1 - window->pad_left);
+    return turned;
+}
+
+/* `count` weights from the last to the first. */
+static inline void turn_round(const int8_t *weight, int32_t count, int8_t *to)
+{
+    to += count;
+    for (; count >= 4; count -= 4, weight += 4) {
+        const uint32_t word = tte_load_4(weight);
+        const uint32_t turned =
+            word >> 24 | (word >> 8 & 0xFF00) | (word << 8 & 0xFF0000) | word << 24;
+        to -= 4;
+        memcpy(to, &turned, sizeof turned);
+    }
+    for (; count > 0; count--) {
+        *--to = *weight++;
+    }
+}
+
+/* Bytes of mask bits for eight channels, in rows of a multiple of four; 0 behind a row. */
+static void load_bits(const tte_window *turned, const uint8_t *mask, uint8_t *bits)
+{
+    for (int32_t row = turned->out_h; row > 0; row--) {
+        for (int32_t i = turned->out_w; i > 0; i--, mask += turned->out_c / 8) {
+            *bits++ = *mask;
+        }
+        for (int32_t i = -turned->out_w & 3; i > 0; i--) {
+            *bits++ = 0;
+        }
+    }
+}
+
+/* The same without a mask. */
+static void set_bits(const tte_window *turned, uint8_t *bits)
+{
+    for (int32_t row = turned->out_h; row > 0; row--) {
+        memset(bits, 0xFF, turned->out_w);
+        memset(bits + turned->out_w, 0, (size_t)(-turned->out_w & 3));
+        bits += (turned->out_w + 3) & ~3;
+    }
+}
+
+/* All channels, four at a time where four planes fit. */
+static void run_windows(const tte_window *turned, tte_windows_function function,
+                        const int8_t *grad_output, const int8_t *weight,
+                        const int32_t *multipliers, const uint8_t *mask, int8_t *grad_input,
+                        uint32_t *saturations, int16_t *planes)
+{
+    const tte_plane plane =
+        tte_plan_plane(turned, 0, turned->out_h, tte_windows_origin(turned->kernel_w));
+    const int32_t plane_elems = plane.rows * plane.cols;
+    const int32_t taps = turned->kernel_h * turned->kernel_w;
+    int8_t *const buffer = (int8_t *)(planes + plane.planes * plane_elems);
+    uint8_t *const bits = (uint8_t *)buffer + 4 * ((turned->out_w + 3) & ~3);
+    int8_t turned_weight[4 * TTE_ROWS_MAX_TAPS * TTE_ROWS_MAX_TAPS];
+    tte_windows windows;
+    int32_t count;
+
+    windows.zero_point = 0;
+    windows.biases = NULL;
+    windows.saturations = saturations;
+    tte_plan_windows(turned, &plane, &windows);
+    windows.weight_step = -taps;
+    tte_clear_words(planes, (uint32_t)(plane.planes * plane_elems / 2));
+    if (mask == NULL) {
+        set_bits(turned, bits);
+    }
+    for (int32_t channel = 0; channel < turned->out_c; channel += count) {
+        count = turned->out_c - channel < plane.planes ? turned->out_c - channel : plane.planes;
+        tte_copy_planes(turned, &plane, 0, grad_output + channel, count, planes);
+        if (mask != NULL && channel % 8 == 0) {
+            load_bits(turned, mask + channel / 8, bits);
+        }
+        turn_round(weight + channel * taps, count * taps, turned_weight);
+        windows.weight = turned_weight + (count - 1) * taps;
+        windows.multipliers = multipliers + channel;
+        windows.channels = (uint32_t)count;
+        windows.bit = 7u - channel % 8;
+        tte_run_windows(turned, function, &windows, turned->out_h, planes, grad_input + channel,
+                        bits, buffer);
+    }
+}
+
+void tte_depthwise_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
+                                          const int8_t *grad_output, const int8_t *weight,
+                                          const int32_t *multipliers, const int8_t *addend,
+                                          const int32_t *addend_multipliers, const uint8_t *mask,
+                                          int8_t *grad_input, uint32_t *saturations,
+                                          int32_t *scratch)
+{
+    const tte_window turned = turn_window(&params->window);
+    const tte_windows_function function =
+        addend == NULL ? find_windows(&turned, params->pre_shift, mask != NULL) : NULL;
+    if (function != NULL) {
+        run_windows(&turned, function, grad_output, weight, multipliers, mask, grad_input,
+                    saturations, (int16_t *)(void *)scratch);
+    } else if (is_supported(params)) {
+        run_phases(params, grad_output, weight, multipliers, addend, addend_multipliers, mask,
+                   grad_input, saturations, scratch);
+    } else {
+        tte_depthwise_conv2d_grad_input_int8_portable(params, grad_output, weight, multipliers,
+                                                      addend, addend_multipliers, mask,
+                                                      grad_input, saturations, scratch);
     }
 }

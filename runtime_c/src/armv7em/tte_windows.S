@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A depthwise convolution with a square kernel over planes of int16, channel after channel, four
+ * neighbouring outputs at a time:
+ *   acc[o] = bias + sum over kernel rows r and taps t of weight[r][t] * x[r][o * stride + t]
+ *   y = clamp(round(acc * multiplier / 2^32) + zero point), a mask bit where it is not clamped
+ * or, for gradients, no bias, 0 where the mask bit is 0, clamped to +-127 and counted.
+ * tte_windows_3x3_1_int8 has 3x3 taps and stride 1, _masked_int8 makes mask bits, _grad takes them.
+ * tte_windows.h has the layouts, tests/shim/tte_windows.c says the same in C.
+ *
+ * Weights are widened once a channel. The first tap of 3 and of 7 is the upper half of a word, of 5
+ * the lower, so that a map whose border is half a kernel begins at a word. SMLAD multiplies pairs of
+ * taps, SMLABT and SMLATB the odd ones.
+ */
+        .syntax unified
+        .thumb
+
+@ The frame is the tte_windows struct and the widened weights.
+        .equ    X_NEXT, 0
+        .equ    BIAS, 4
+        .equ    MULTIPLIER, 8
+        .equ    ZERO_POINT, 12
+        .equ    ROW_END, 16
+        .equ    TO, 20
+        .equ    STEP, 24
+        .equ    X_STEP, 28
+        .equ    Y_STEP, 32
+        .equ    ROW, 36
+        .equ    END, 40
+        .equ    AT, 44
+        .equ    ROW_BYTES, 48
+        .equ    BITS, 52
+        .equ    BIT, 56
+        .equ    X, 60
+        .equ    PLANE_BYTES, 64
+        .equ    Y, 68
+        .equ    Y_BYTES, 72
+        .equ    WEIGHT, 76
+        .equ    WEIGHT_STEP, 80
+        .equ    BIASES, 84
+        .equ    MULTIPLIERS, 88
+        .equ    CHANNELS, 92
+        .equ    MASK, 96
+        .equ    SATURATIONS, 100
+        .equ    PAIRS, 104
+
+        .equ    INT8, 0
+        .equ    MASKED_INT8, 1
+        .equ    GRAD, 2
+
+@ ---- one row of a window ---------------------------------------------------------------------
+@ acc = r4..r7, x = r2, r3, row = r0. In the first row a4..a6 are r7, which holds the bias.
+
+@ w01, w12
+        .macro  row_3_1 a4, a5, a6, w01, w12
+        ldrd    r2, r3, [r0]
+        smlabt  r4, \w01, r2, \a4
+        smlad   r5, \w01, r3, \a5
+        smlabt  r6, \w01, r3, \a6
+        smlad   r4, \w12, r3, r4
+        ldrd    r2, r3, [r0, #8]
+        smlatb  r5, \w12, r2, r5
+        smlad   r6, \w12, r2, r6
+        smlad   r7, \w01, r2, r7
+        smlatb  r7, \w12, r3, r7
+        .endm
+
+        .macro  row_3_2 a4, a5, a6, w01, w12
+        ldrd    r2, r3, [r0]
+        smlabt  r4, \w01, r2, \a4
+        smlabt  r5, \w01, r3, \a5
+        smlad   r4, \w12, r3, r4
+        ldrd    r2, r3, [r0, #8]
+        smlabt  r6, \w01, r2, \a6
+        smlad   r5, \w12, r2, r5
+        smlabt  r7, \w01, r3, r7
+        smlad   r6, \w12, r3, r6
+        ldr     r2, [r0, #16]
+        smlad   r7, \w12, r2, r7
+        .endm
+
+@ r8 = w01, r9 = w23, r10 = w12, r11 = w34
+        .macro  row_5_1 a4, a5, a6
+        ldrd    r2, r3, [r0]
+        smlad   r4, r8, r2, \a4
+        smlabt  r5, r8, r2, \a5
+        smlad   r6, r8, r3, \a6
+        smlabt  r7, r8, r3, r7
+        smlad   r4, r9, r3, r4
+        smlad   r5, r10, r3, r5
+        ldrd    r2, r3, [r0, #8]
+        smlatb  r4, r11, r2, r4
+        smlad   r5, r11, r2, r5
+        smlad   r6, r9, r2, r6
+        smlad   r7, r10, r2, r7
+        smlatb  r6, r11, r3, r6
+        smlad   r7, r11, r3, r7
+        .endm
+
+@ r8 = w01, r9 = w23, r10 = w4
+        .macro  row_5_2 a4, a5, a6
+        ldrd    r2, r3, [r0]
+        smlad   r4, r8, r2, \a4
+        smlad   r5, r8, r3, \a5
+        smlad   r4, r9, r3, r4
+        ldrd    r2, r3, [r0, #8]
+        smlad   r6, r8, r2, \a6
+        smlad   r7, r8, r3, r7
+        smlabb  r4, r10, r2, r4
+        smlad   r5, r9, r2, r5
+        smlabb  r5, r10, r3, r5
+        smlad   r6, r9, r3, r6
+        ldrd    r2, r3, [r0, #16]
+        smlabb  r6, r10, r2, r6
+        smlad   r7, r9, r2, r7
+        smlabb  r7, r10, r3, r7
+        .endm
+
+@ r8 = w01, r9 = w23, r10 = w45, r11 = w12, r12 = w34, lr = w56
+        .macro  row_7_1 a4, a5, a6
+        ldrd    r2, r3, [r0]
+        smlabt  r4, r8, r2, \a4
+        smlad   r5, r8, r3, \a5
+        smlabt  r6, r8, r3, \a6
+        smlad   r4, r11, r3, r4
+        ldrd    r2, r3, [r0, #8]
+        smlad   r7, r8, r2, r7
+        smlad   r4, r12, r2, r4
+        smlad   r5, r9, r2, r5
+        smlad   r6, r11, r2, r6
+        smlad   r4, lr, r3, r4
+        smlad   r5, r10, r3, r5
+        smlad   r6, r12, r3, r6
+        smlad   r7, r9, r3, r7
+        ldrd    r2, r3, [r0, #16]
+        smlatb  r5, lr, r2, r5
+        smlad   r6, lr, r2, r6
+        smlad   r7, r10, r2, r7
+        smlatb  r7, lr, r3, r7
+        .endm
+
+@ r8 = w0, r9 = w12, r10 = w34, r11 = w56
+        .macro  row_7_2 a4, a5, a6
+        ldrd    r2, r3, [r0]
+        smlabt  r4, r8, r2, \a4
+        smlabt  r5, r8, r3, \a5
+        smlad   r4, r9, r3, r4
+        ldrd    r2, r3, [r0, #8]
+        smlabt  r6, r8, r2, \a6
+        smlabt  r7, r8, r3, r7
+        smlad   r4, r10, r2, r4
+        smlad   r5, r9, r2, r5
+        smlad   r4, r11, r3, r4
+        smlad   r5, r10, r3, r5
+        smlad   r6, r9, r3, r6
+        ldrd    r2, r3, [r0, #16]
+        smlad   r5, r11, r2, r5
+        smlad   r6, r10, r2, r6
+        smlad   r7, r9, r2, r7
+        smlad   r6, r11, r3, r6
+        smlad   r7, r10, r3, r7
+        ldr     r2, [r0, #24]
+        smlad   r7, r11, r2, r7
+        .endm
+
+@ ---- the weights of a channel, from r1 --------------------------------------------------------
+
+@ Four weights from \word on as pairs: \even = w0, w2; \odd = w1, w3
+        .macro  widen word, even, odd
+        sxtb16  \even, \word
+        sxtb16  \odd, \word, ror #8
+        .endm
+
+@ All of 3x3, to r8..r12, lr.
+        .macro  weights_3x3
+        ldr     r2, [r1]
+        ldr     r3, [r1, #4]
+        ldrsb   r4, [r1, #8]
+        widen   r2, r5, r6
+        widen   r3, r7, r3
+        pkhbt   r8, r5, r6, lsl #16     @ w01
+        pkhbt   r9, r6, r5              @ w12
+        lsr     r6, r6, #16
+        pkhbt   r10, r6, r7, lsl #16    @ w34
+        pkhbt   r11, r7, r3, lsl #16    @ w45
+        pkhtb   r12, r3, r7, asr #16    @ w67
+        lsr     r3, r3, #16
+        pkhbt   lr, r3, r4, lsl #16     @ w78
+        .endm
+
+@ One row, to r2 on.
+        .macro  weights_5_1
+        ldr     r3, [r1], #1
+        ldr     r4, [r1], #4
+        widen   r3, r5, r6
+        sxtb16  r7, r4, ror #8          @ w2, w4
+        pkhbt   r8, r5, r6, lsl #16
+        pkhtb   r9, r6, r5, asr #16
+        pkhbt   r10, r6, r5
+        pkhtb   r11, r7, r6, asr #16
+        stm     r2!, {r8-r11}
+        .endm
+
+        .macro  weights_5_2
+        ldr     r3, [r1], #4
+        ldrsb   r10, [r1], #1
+        widen   r3, r5, r6
+        pkhbt   r8, r5, r6, lsl #16
+        pkhtb   r9, r6, r5, asr #16
+        stm     r2!, {r8-r10}
+        .endm
+
+        .macro  weights_7_1
+        ldr     r3, [r1], #3
+        ldr     r4, [r1], #4
+        widen   r3, r5, r6
+        widen   r4, r7, r3              @ w3, w5; w4, w6
+        pkhbt   r8, r5, r6, lsl #16
+        pkhtb   r9, r6, r5, asr #16
+        pkhbt   r10, r3, r7
+        pkhbt   r11, r6, r5
+        pkhbt   r12, r7, r3, lsl #16
+        pkhtb   lr, r3, r7, asr #16
+        stm     r2!, {r8-r12, lr}
+        .endm
+
+        .macro  weights_7_2
+        ldr     r3, [r1], #3
+        ldr     r4, [r1], #4
+        widen   r3, r8, r6
+        widen   r4, r7, r3
+        pkhbt   r9, r6, r8
+        pkhbt   r10, r7, r3, lsl #16
+        pkhtb   r11, r3, r7, asr #16
+        stm     r2!, {r8-r11}
+        .endm
+
+@ ---- four outputs ----------------------------------------------------------------------------
+
+@ To r2 on, STEP apart.
+        .macro  store a, b, c, d, step
+        ldrd    r2, \step, [sp, #TO]
+        strb    \a, [r2]
+        strb    \b, [r2, \step]
+        add     r2, r2, \step, lsl #1
+        strb    \c, [r2]
+        strb    \d, [r2, \step]
+        add     r2, r2, \step, lsl #1
+        .endm
+
+        .macro  finish_int8
+        ldrd    r2, r3, [sp, #MULTIPLIER]
+        .irp    r, 4, 5, 6, 7
+        smmlar  r\r, r\r, r2, r3
+        .endr
+        .irp    r, 4, 5, 6, 7
+        ssat    r\r, #8, r\r
+        .endr
+        store   r4, r5, r6, r7, r3
+        .endm
+
+@ r2 |= the channel's bit of \pixel if \value is not clamped; \to = clamped
+        .macro  activate to, value, pixel
+        ssat    \to, #8, \value
+        cmp     \to, \value
+        it      eq
+        orreq   r2, r2, r1, lsl #8 * \pixel
+        .endm
+
+        .macro  finish_masked_int8
+        ldrd    r2, r3, [sp, #MULTIPLIER]
+        .irp    r, 4, 5, 6, 7
+        smmlar  r\r, r\r, r2, r3
+        .endr
+        str     r0, [sp, #AT]
+        ldrd    r0, r1, [sp, #BITS]
+        ldr     r2, [r0]
+        activate r3, r4, 0
+        activate r4, r5, 1
+        activate r5, r6, 2
+        activate r6, r7, 3
+        str     r2, [r0], #4
+        str     r0, [sp, #BITS]
+        store   r3, r4, r5, r6, r7
+        ldrd    r0, r1, [sp, #AT]
+        .endm
+
+@ BIT moves the channel's bit to the top of each pixel's byte.
+        .macro  finish_grad
+        ldr     r2, [sp, #MULTIPLIER]
+        .irp    r, 4, 5, 6, 7
+        smmulr  r\r, r\r, r2
+        .endr
+        str     r0, [sp, #AT]
+        ldrd    r0, r1, [sp, #BITS]
+        ldr     r2, [r0], #4
+        str     r0, [sp, #BITS]
+        lsl     r2, r2, r1
+        sbfx    r3, r2, #7, #1
+        and     r4, r4, r3
+        sbfx    r3, r2, #15, #1
+        and     r5, r5, r3
+        sbfx    r3, r2, #23, #1
+        and     r6, r6, r3
+        and     r7, r7, r2, asr #31
+        add     r0, r4, #127
+        add     r1, r5, #127
+        add     r2, r6, #127
+        add     r3, r7, #127
+        cmp     r0, #254
+        ittt    ls
+        cmpls   r1, #254
+        cmpls   r2, #254
+        cmpls   r3, #254
+        bhi     6f
+5:      store   r4, r5, r6, r7, r3
+        ldrd    r0, r1, [sp, #AT]
+        .endm
+
+@ Clamped to +-127, and counted in r1.
+        .macro  saturate value
+        add     r2, \value, #127
+        cmp     r2, #254
+        bls     7f
+        add     r1, r1, #1
+        cmp     \value, #0
+        ite     lt
+        mvnlt   \value, #126
+        movge   \value, #127
+7:
+        .endm
+
+@ ---- functions -------------------------------------------------------------------------------
+
+@ void name(const tte_windows *windows): weights of a channel are made by \weights, the sums of four
+@ outputs, whose window ends up in r0's last row, by \windows.
+        .macro  function name, weights, windows, mode, pairs
+        .section .text.\name, "ax", %progbits
+        .p2align 2
+        .global \name
+        .thumb_func
+        .type   \name, %function
+\name:
+        push    {r4-r11, lr}
+        sub     sp, sp, #PAIRS + 4 * \pairs
+        mov     r9, sp
+        .rept   3
+        ldm     r0!, {r1-r8}
+        stm     r9!, {r1-r8}
+        .endr
+        ldm     r0, {r1, r2}
+        stm     r9, {r1, r2}
+@ The next channel.
+1:      ldrd    r1, r2, [sp, #BIASES]
+        .if     \mode == GRAD
+        movs    r3, #0
+        .else
+        ldr     r3, [r1], #4
+        .endif
+        ldr     r4, [r2], #4
+        strd    r1, r2, [sp, #BIASES]
+        strd    r3, r4, [sp, #BIAS]
+        ldrd    r2, r3, [sp, #Y]
+        ldr     r4, [sp, #ROW]
+        add     r3, r3, r2
+        add     r4, r4, r2
+        str     r3, [sp, #END]
+        strd    r4, r2, [sp, #ROW_END]
+        add     r2, r2, #1
+        str     r2, [sp, #Y]
+        .if     \mode != INT8
+        ldr     r2, [sp, #MASK]
+        str     r2, [sp, #BITS]
+        .endif
+        ldrd    r1, r2, [sp, #WEIGHT]
+        add     r2, r2, r1
+        str     r2, [sp, #WEIGHT]
+        \weights
+        ldrd    r0, r1, [sp, #X]
+        ldr     r2, [sp, #X_NEXT]
+        add     r1, r1, r0
+        str     r1, [sp, #X]
+        sub     r0, r0, r2
+        ldr     r1, [sp, #ROW_BYTES]
+@ The next four outputs.
+2:      ldrd    r3, r7, [sp, #X_NEXT]
+        add     r0, r0, r3
+        \windows
+        .if     \mode == INT8
+        finish_int8
+        .elseif \mode == MASKED_INT8
+        finish_masked_int8
+        .else
+        finish_grad
+        .endif
+        ldr     r3, [sp, #ROW_END]
+        str     r2, [sp, #TO]
+        cmp     r2, r3
+        bne     2b
+@ The next row.
+        ldrd    r4, r5, [sp, #X_STEP]
+        ldrd    r6, r7, [sp, #ROW]
+        add     r0, r0, r4
+        add     r2, r2, r5
+        add     r3, r2, r6
+        strd    r3, r2, [sp, #ROW_END]
+        cmp     r2, r7
+        bne     2b
+        .if     \mode != INT8
+        ldr     r2, [sp, #BIT]
+        .if     \mode == GRAD
+        subs    r2, r2, #1
+        .else
+        lsls    r2, r2, #1
+        .endif
+        str     r2, [sp, #BIT]
+        .endif
+        ldr     r2, [sp, #CHANNELS]
+        subs    r2, r2, #1
+        str     r2, [sp, #CHANNELS]
+        bne     1b
+        add     sp, sp, #PAIRS + 4 * \pairs
+        pop     {r4-r11, pc}
+        .if     \mode == GRAD
+6:      ldr     r0, [sp, #SATURATIONS]
+        ldr     r1, [r0]
+        saturate r4
+        saturate r5
+        saturate r6
+        saturate r7
+        str     r1, [r0]
+        b       5b
+        .endif
+        .size   \name, . - \name
+        .endm
+
+        .macro  windows_3x3_1
+        row_3_1 r7, r7, r7, r8, r9
+        add     r0, r0, r1
+        row_3_1 r4, r5, r6, r10, r11
+        add     r0, r0, r1
+        row_3_1 r4, r5, r6, r12, lr
+        .endm
+
+        .macro  windows_3x3_2
+        row_3_2 r7, r7, r7, r8, r9
+        add     r0, r0, r1
+        row_3_2 r4, r5, r6, r10, r11
+        add     r0, r0, r1
+        row_3_2 r4, r5, r6, r12, lr
+        .endm
+
+@ The size of a row is in r12, where the weights leave it.
+        .macro  windows_rows row, more, registers:vararg
+        add     r1, sp, #PAIRS
+        ldm     r1!, {\registers}
+        \row    r7, r7, r7
+        .rept   \more
+        ldm     r1!, {\registers}
+        add     r0, r0, r12
+        \row    r4, r5, r6
+        .endr
+        .endm
+
+        .macro  windows_5x5_1
+        windows_rows row_5_1, 4, r8-r11
+        .endm
+
+        .macro  windows_5x5_2
+        windows_rows row_5_2, 4, r8-r10
+        .endm
+
+        .macro  windows_7x7_1
+        add     r1, sp, #PAIRS
+        ldm     r1!, {r8-r12, lr}
+        row_7_1 r7, r7, r7
+        .rept   6
+        ldr     r2, [sp, #ROW_BYTES]
+        ldm     r1!, {r8-r12, lr}
+        add     r0, r0, r2
+        row_7_1 r4, r5, r6
+        .endr
+        .endm
+
+        .macro  windows_7x7_2
+        windows_rows row_7_2, 6, r8-r11
+        .endm
+
+        .macro  weights_rows row, count
+        add     r2, sp, #PAIRS
+        .rept   \count
+        \row
+        .endr
+        .endm
+
+        .macro  weights_5x5_1
+        weights_rows weights_5_1, 5
+        ldr     r12, [sp, #ROW_BYTES]
+        .endm
+
+        .macro  weights_5x5_2
+        weights_rows weights_5_2, 5
+        ldr     r12, [sp, #ROW_BYTES]
+        .endm
+
+        .macro  weights_7x7_1
+        weights_rows weights_7_1, 7
+        .endm
+
+        .macro  weights_7x7_2
+        weights_rows weights_7_2, 7
+        ldr     r12, [sp, #ROW_BYTES]
+        .endm
+
+        function tte_windows_3x3_1_int8, weights_3x3, windows_3x3_1, INT8, 0
+        function tte_windows_3x3_2_int8, weights_3x3, windows_3x3_2, INT8, 0
+        function tte_windows_5x5_1_int8, weights_5x5_1, windows_5x5_1, INT8, 20
+        function tte_windows_5x5_2_int8, weights_5x5_2, windows_5x5_2, INT8, 16
+        function tte_windows_7x7_1_int8, weights_7x7_1, windows_7x7_1, INT8, 42
+        function tte_windows_7x7_2_int8, weights_7x7_2, windows_7x7_2, INT8, 28
+
+        function tte_windows_3x3_1_masked_int8, weights_3x3, windows_3x3_1, MASKED_INT8, 0
+        function tte_windows_3x3_2_masked_int8, weights_3x3, windows_3x3_2, MASKED_INT8, 0
+        function tte_windows_5x5_1_masked_int8, weights_5x5_1, windows_5x5_1, MASKED_INT8, 20
+        function tte_windows_5x5_2_masked_int8, weights_5x5_2, windows_5x5_2, MASKED_INT8, 16
+        function tte_windows_7x7_1_masked_int8, weights_7x7_1, windows_7x7_1, MASKED_INT8, 42
+        function tte_windows_7x7_2_masked_int8, weights_7x7_2, windows_7x7_2, MASKED_INT8, 28
+
+        function tte_windows_3x3_1_grad, weights_3x3, windows_3x3_1, GRAD, 0
+        function tte_windows_5x5_1_grad, weights_5x5_1, windows_5x5_1, GRAD, 20
+        function tte_windows_7x7_1_grad, weights_7x7_1, windows_7x7_1, GRAD, 42

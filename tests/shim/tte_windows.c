@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * runtime_c/src/armv7em/tte_windows.S in C, so that the kernels around it run under sanitizers.
+ */
+#include "../../runtime_c/src/armv7em/tte_windows.h"
+
+typedef enum { INT8, MASKED_INT8, GRAD } finish_mode;
+
+/* The whole pairs that the assembly reads of a row, the first tap in one of the first two. */
+static int32_t window_sum(const tte_windows *windows, const int16_t *x, int32_t taps,
+                          int32_t stride, int32_t place, const int8_t *weight)
+{
+    const int32_t count = (3 * stride + taps + taps / 2 % 2 + 1) & ~1;
+    int32_t sum = 0;
+    for (int32_t row = 0; row < taps; row++, x += windows->row_bytes / 2) {
+        int16_t values[16];
+        memcpy(values, x, (size_t)count * sizeof *values);
+        for (int32_t t = 0; t < taps; t++) {
+            sum += *weight++ * values[taps / 2 % 2 + place * stride + t];
+        }
+    }
+    return sum;
+}
+
+static int8_t finish(const tte_windows *windows, int32_t sum, int32_t channel, finish_mode mode,
+                     uint8_t *bits)
+{
+    const int32_t multiplier = windows->multipliers[channel];
+    if (mode == GRAD) {
+        int32_t value = tte_smmulr(sum, multiplier);
+        value = (*bits << (windows->bit - (uint32_t)channel) & 0x80) == 0 ? 0 : value;
+        if (value < -127 || value > 127) {
+            ++*windows->saturations;
+        }
+        return (int8_t)tte_clamp(value, -127, 127);
+    }
+    const int32_t value =
+        tte_smmlar(windows->biases[channel] + sum, multiplier, windows->zero_point);
+    if (mode == MASKED_INT8 && value == tte_ssat8(value)) {
+        *bits = (uint8_t)(*bits | windows->bit << channel);
+    }
+    return (int8_t)tte_ssat8(value);
+}
+
+static void run(const tte_windows *windows, int32_t taps, int32_t stride, finish_mode mode)
+{
+    for (int32_t channel = 0; channel < (int32_t)windows->channels; channel++) {
+        const int8_t *weight = windows->weight + channel * windows->weight_step;
+        const int16_t *x = windows->x + channel * (int32_t)(windows->plane_bytes / 2);
+        int8_t *to = windows->y + channel, *const end = to + windows->y_bytes;
+        uint8_t *bits = windows->mask;
+        const int32_t down = (taps - 1) * (int32_t)(windows->row_bytes / 2);
+        while (to != end) {
+            for (int8_t *row_end = to + windows->row; to != row_end;) {
+                for (int32_t i = 0; i < 4; i++, to += windows->step) {
+                    const int32_t sum = window_sum(windows, x, taps, stride, i, weight);
+                    *to = finish(windows, sum, channel, mode, bits);
+                    bits += mode != INT8;
+                }
+                x += down + windows->x_next / 2;
+            }
+            x += windows->x_step / 2;
+            to += windows->y_step;
+        }
+    }
+}
+
+void tte_windows_3x3_1_int8(const tte_windows *windows)
+{
+    run(windows, 3, 1, INT8);
+}
+
+void tte_windows_3x3_2_int8(const tte_windows *windows)
+{
+    run(windows, 3, 2, INT8);
+}
+
+void tte_windows_5x5_1_int8(const tte_windows *windows)
+{
+    run(windows, 5, 1, INT8);
+}
+
+void tte_windows_5x5_2_int8(const tte_windows *windows)
+{
+    run(windows, 5, 2, INT8);
+}
+
+void tte_windows_7x7_1_int8(const tte_windows *windows)
+{
+    run(windows, 7, 1, INT8);
+}
+
+void tte_windows_7x7_2_int8(const tte_windows *windows)
+{
+    run(windows, 7, 2, INT8);
+}
+
+void tte_windows_3x3_1_masked_int8(const tte_windows *windows)
+{
+    run(windows, 3, 1, MASKED_INT8);
+}
+
+void tte_windows_3x3_2_masked_int8(const tte_windows *windows)
+{
+    run(windows, 3, 2, MASKED_INT8);
+}
+
+void tte_windows_5x5_1_masked_int8(const tte_windows *windows)
+{
+    run(windows, 5, 1, MASKED_INT8);
+}
+
+void tte_windows_5x5_2_masked_int8(const tte_windows *windows)
+{
+    run(windows, 5, 2, MASKED_INT8);
+}
+
+void tte_windows_7x7_1_masked_int8(const tte_windows *windows)
+{
+    run(windows, 7, 1, MASKED_INT8);
+}
+
+void tte_windows_7x7_2_masked_int8(const tte_windows *windows)
+{
+    run(windows, 7, 2, MASKED_INT8);
+}
+
+void tte_windows_3x3_1_grad(const tte_windows *windows)
+{
+    run(windows, 3, 1, GRAD);
+}
+
+void tte_windows_5x5_1_grad(const tte_windows *windows)
+{
+    run(windows, 5, 1, GRAD);
+}
+
+void tte_windows_7x7_1_grad(const tte_windows *windows)
+{
+    run(windows, 7, 1, GRAD);
+}
