@@ -53,9 +53,9 @@ def emit_project(program: Program, out_dir: Path) -> None:
 def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
     """program.json: what the tools need to know of the project."""
     graph, memory, spec = program.graph, program.memory, program.input
-    logits = graph[graph.outputs[0]]
-    assert logits.quant is not None
-    classes = logits.type.shape[1]
+    output = graph[graph.outputs[0]]
+    assert output.quant is not None
+    classes = output.type.shape[1]
     backward = {call.index for op in view.backward for call in op.calls}
     names = program.class_names
     return {
@@ -73,7 +73,14 @@ def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
         },
         "classes": classes,
         "class_names": [names[i] if i < len(names) else str(i) for i in range(classes)],
-        "logit_scales": logits.quant.scales(classes).tolist(),
+        "output": {
+            "shape": list(output.type.shape[1:]),
+            "dtype": output.type.dtype,
+            "scale": output.quant.scales(classes).tolist(),
+            "zero_point": output.quant.zero_point,
+        },
+        "target": {"kind": "label", "bytes": 4},
+        "loss": {"name": "cross-entropy", "scale": 2.0**-16},
         "learning_rate": program.learning_rate,
         "seed": program.seed,
         "update": {

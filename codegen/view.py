@@ -27,9 +27,14 @@ from tte.ops.spec import (
 from tte.program import Program
 
 C_TYPES = {"int8": "int8_t", "int32": "int32_t", "int16": "int16_t", "bit": "uint8_t"}
+# What the templates call their own.
+RESERVED = (
+    *("arena", "step", "label", "training", "AT", "OP", "MASK"),
+    *("row", "end", "done", "need", "seen"),
+)
 SCALARS = {
-    "label": "&tte_label",
-    "learning_rate": "&tte_learning_rate",
+    "label": "&label",
+    "learning_rate": "&tte_settings.learning_rate",
     "loss": "&tte_loss",
     "step": "&step",
 }
@@ -87,7 +92,7 @@ class ProgramView:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._graph = program.graph
-        self._names = cformat.Names(reserved=("arena", "step", "AT", "OP"))
+        self._names = cformat.Names(reserved=RESERVED)
         self._tables: dict[str, ArrayView] = {}
         self._rings: dict[str, int] = {}
         self.saturations: list[str] = []
@@ -113,7 +118,7 @@ class ProgramView:
     def values(self) -> dict[str, Any]:
         """Template variables."""
         program, graph = self._program, self._graph
-        rate = program.learning_rate
+        rate, output = program.learning_rate, graph[graph.outputs[0]]
         return {
             "title": cformat.comment(f"{program.name} for {program.board.name}"),
             "version": __version__,
@@ -123,13 +128,15 @@ class ProgramView:
             "lower_bound_bytes": program.memory.lower_bound_bytes,
             "trainable_bytes": program.trainable_bytes,
             "input_bytes": graph[graph.inputs[0]].type.size_bytes,
-            "classes": graph[graph.outputs[0]].type.shape[1],
+            **self._target(),
+            "output_bytes": output.type.size_bytes,
+            "output_type": C_TYPES[output.type.dtype],
+            "output": self._tensor(output.name),
             "op_count": len(self.calls),
             "saturation_count": len(self.saturations),
             "learning_rate": to_factor(rate),
             "learning_rate_text": f"{rate:.9g}",
             "input_offset": self._offset(graph.inputs[0]),
-            "logits_offset": self._offset(graph.outputs[0]),
             "has_masks": self.has_masks,
             "state": self.state,
             "trained": self.trained,
@@ -137,6 +144,17 @@ class ProgramView:
             "tables": self.tables,
             "forward": self.forward,
             "backward": self.backward,
+        }
+
+    def _target(self) -> dict[str, Any]:
+        """What the loss compares with: a label of its own."""
+        classes = self._graph[self._graph.outputs[0]].type.shape[1]
+        return {
+            "classes": classes,
+            "target_bytes": 4,
+            "target_type": C_TYPES["int32"],
+            "target": SCALARS["label"],
+            "target_comment": f"a label, 0 to {classes - 1}",
         }
 
     # ---- parts ----------------------------------------------------------------------------

@@ -3,10 +3,11 @@
  * The harness: serves one-byte commands that arrive through the port, for ever. The same loop
  * runs on a board, in an emulator and on the host. Numbers are little endian, 32 bits.
  *
- *   H                 hello            -> "TTE1", input bytes, classes, state bytes, counters
- *   R tte_factor      learning rate
- *   I input           inference        -> logits: int32[classes], raw accumulators
- *   T label input     training step    -> loss: int32, Q16; INT32_MIN: no such label, not trained
+ *   H                 hello            -> "TTE1", bytes of settings, input, target, output and state,
+ *                                         counters
+ *   R settings        tte_settings: learning rate, ...
+ *   I input           inference        -> output: int32 accumulators or int8 codes
+ *   T target input    training step    -> loss: int32; INT32_MIN: no such target, not trained
  *   S                 trained state    -> its bytes, entry after entry
  *   C                 saturations      -> uint32[counters]
  *   K                 stack            -> its high-water mark in bytes
@@ -31,13 +32,6 @@ static void read_all(void *data, size_t bytes)
     }
 }
 
-static uint32_t read_word(void)
-{
-    uint32_t word;
-    read_all(&word, sizeof word);
-    return word;
-}
-
 static void write_word(uint32_t word)
 {
     tte_port_write(&word, sizeof word);
@@ -58,8 +52,10 @@ static void hello(void)
         state_bytes += tte_state[i].bytes;
     }
     tte_port_write("TTE1", 4);
+    write_word(sizeof tte_settings);
     write_word(TTE_INPUT_BYTES);
-    write_word(TTE_CLASSES);
+    write_word(TTE_TARGET_BYTES);
+    write_word(TTE_OUTPUT_BYTES);
     write_word(state_bytes);
     write_word(TTE_SATURATION_COUNT);
 }
@@ -68,18 +64,17 @@ static void infer(void)
 {
     read_all(tte_input(), TTE_INPUT_BYTES);
     run_counted(tte_infer);
-    tte_port_write(tte_logits(), TTE_CLASSES * sizeof(int32_t));
+    tte_port_write(tte_output(), TTE_OUTPUT_BYTES);
 }
 
 static void train(void)
 {
-    const uint32_t label = read_word();
+    read_all(tte_target(), TTE_TARGET_BYTES);
     read_all(tte_input(), TTE_INPUT_BYTES);
-    if (label >= TTE_CLASSES) {
+    if (!tte_target_is_valid()) {
         write_word((uint32_t)INT32_MIN);
         return;
     }
-    tte_label = (int32_t)label;
     run_counted(tte_train_step);
     write_word((uint32_t)tte_loss);
 }
@@ -95,7 +90,7 @@ int main(void)
             hello();
             break;
         case 'R':
-            read_all(&tte_learning_rate, sizeof tte_learning_rate);
+            read_all(&tte_settings, sizeof tte_settings);
             break;
         case 'I':
             infer();

@@ -31,6 +31,9 @@ def fake_program(board: str, sram_limit_bytes: int) -> dict[str, Any]:
         "compiler": None,
         "memory": {"sram_limit_bytes": sram_limit_bytes, "flash_limit_bytes": 1 << 20},
         "input": {"shape": [1, 1, 8]},
+        "output": {"shape": [3], "dtype": "int32"},
+        "target": {"kind": "label", "bytes": 4},
+        "loss": {"scale": 2.0**-16},
         "classes": 3,
         "state": [{"name": "weight", "bytes": 24}, {"name": "bias", "bytes": 12}],
         "ops": [

@@ -182,7 +182,7 @@ def test_a_sample_of_the_wrong_kind_is_refused(open_fake: OpenFake) -> None:
 
 
 def test_a_foreign_program_is_refused(make_project: MakeProject) -> None:
-    program = fake_program("mps2-an386", 262144) | {"classes": 4}
+    program = fake_program("mps2-an386", 262144) | {"input": {"shape": [1, 1, 9]}}
     with pytest.raises(TteError) as caught:
         open_session("host", make_project(), program)
     assert "disagree" in caught.value.what

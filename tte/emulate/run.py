@@ -124,7 +124,7 @@ class _Run:
         self.transform = InputTransform(
             entry["scale"], entry["zero_point"], tuple(entry["mean"]), tuple(entry["std"])
         )
-        self.scales = np.asarray(program["logit_scales"], np.float64)
+        self.scales = np.asarray(program["output"]["scale"], np.float64)
 
     def report(
         self, order: NDArray[np.int64], rate: float, firmware: Firmware | None

@@ -22,6 +22,7 @@ from tte.build import Firmware, build_firmware, build_host, find_compiler
 from tte.errors import TteError
 
 COMMAND_LIMIT_S = 120.0
+SETTINGS_BYTES = 8
 
 
 class Transport(Protocol):
@@ -45,8 +46,10 @@ class Transport(Protocol):
 class Hello:
     """What the firmware says about itself."""
 
+    settings_bytes: int
     input_bytes: int
-    classes: int
+    target_bytes: int
+    output_bytes: int
     state_bytes: int
     saturation_count: int
 
@@ -67,9 +70,15 @@ class Session:
     def __init__(self, transport: Transport, program: dict[str, Any]) -> None:
         self._transport = transport
         self._op_count = len(program["ops"])
+        output, target = program["output"], program["target"]
+        self._output_dtype = np.dtype(output["dtype"]).newbyteorder("<")
+        self._classes = int(program["classes"]) if target["kind"] == "label" else None
+        self._loss_scale = float(program["loss"]["scale"])
         self._expected = Hello(
+            settings_bytes=SETTINGS_BYTES,
             input_bytes=math.prod(program["input"]["shape"]),
-            classes=int(program["classes"]),
+            target_bytes=int(target["bytes"]),
+            output_bytes=math.prod(output["shape"]) * self._output_dtype.itemsize,
             state_bytes=sum(int(entry["bytes"]) for entry in program["state"]),
             saturation_count=len(program["saturations"]),
         )
@@ -88,7 +97,7 @@ class Session:
         magic = self._transport.receive(4)
         if magic != b"TTE1":
             raise TteError("this is no tte firmware", why=f"it says {magic!r}, not b'TTE1'")
-        hello = Hello(*struct.unpack("<4I", self._transport.receive(16)))
+        hello = Hello(*struct.unpack("<6I", self._transport.receive(24)))
         if hello != self._expected:
             raise TteError(
                 "the firmware and its program.json disagree",
@@ -101,19 +110,17 @@ class Session:
         """Holds for all training steps to come."""
         self._transport.send(b"R" + struct.pack("<2i", *factor(learning_rate)))
 
-    def infer(self, sample: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
-        """The logits of one sample: raw accumulators, int32[classes]."""
+    def infer(self, sample: npt.NDArray[np.int8]) -> npt.NDArray[Any]:
+        """The output of one sample, flat: int32 accumulators or int8 codes."""
         self._transport.send(b"I" + self._bytes(sample))
-        return np.frombuffer(self._transport.receive(4 * self._expected.classes), dtype="<i4")
+        return np.frombuffer(
+            self._transport.receive(self._expected.output_bytes), self._output_dtype
+        )
 
-    def train(self, sample: npt.NDArray[np.int8], label: int) -> float:
-        """One training step; the loss before it."""
-        if not 0 <= label < self._expected.classes:
-            raise TteError(
-                f"there is no class {label}", why=f"classes are 0 to {self._expected.classes - 1}"
-            )
-        self._transport.send(b"T" + struct.pack("<I", label) + self._bytes(sample))
-        return float(self._word("<i")) / 65536.0
+    def train(self, sample: npt.NDArray[np.int8], target: int | npt.NDArray[np.int8]) -> float:
+        """One training step; the loss before it. `target`: a label, or int8 codes."""
+        self._transport.send(b"T" + self._target_bytes(target) + self._bytes(sample))
+        return float(self._word("<i")) * self._loss_scale
 
     def state(self) -> bytes:
         """All trained tensors, in the order of program["state"]."""
@@ -169,6 +176,18 @@ class Session:
 
     def _word(self, layout: str) -> int:
         return int(struct.unpack(layout, self._transport.receive(4))[0])
+
+    def _target_bytes(self, target: int | npt.NDArray[np.int8]) -> bytes:
+        if self._classes is not None:
+            if not isinstance(target, int) or not 0 <= target < self._classes:
+                raise TteError(
+                    f"there is no class {target}", why=f"classes are 0 to {self._classes - 1}"
+                )
+            return struct.pack("<I", target)
+        count = self._expected.target_bytes
+        if isinstance(target, int) or target.dtype != np.int8 or target.size != count:
+            raise TteError("the target does not fit the loss", why=f"it takes {count} int8 values")
+        return target.tobytes()
 
     def _bytes(self, sample: npt.NDArray[np.int8]) -> bytes:
         if sample.dtype != np.int8 or sample.size != self._expected.input_bytes:

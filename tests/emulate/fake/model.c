@@ -27,14 +27,14 @@ enum {
 };
 
 volatile uint16_t tte_current_op = IDLE;
-tte_factor tte_learning_rate;
-int32_t tte_label, tte_loss;
+tte_training_settings tte_settings;
+int32_t tte_loss;
 uint32_t tte_saturations[TTE_SATURATION_COUNT];
 
 static int8_t arena[EXTRA_BYTES < TTE_INPUT_BYTES ? TTE_INPUT_BYTES : EXTRA_BYTES];
-static int32_t logits[TTE_CLASSES];
-static int8_t weight[TTE_CLASSES][TTE_INPUT_BYTES] = {{1, 2, 3}, {-4, 5}, {7, 0, 0, -128}};
-static int32_t bias[TTE_CLASSES] = {10, -20, 30};
+static int32_t label, logits[CLASSES];
+static int8_t weight[CLASSES][TTE_INPUT_BYTES] = {{1, 2, 3}, {-4, 5}, {7, 0, 0, -128}};
+static int32_t bias[CLASSES] = {10, -20, 30};
 
 const tte_state_entry tte_state[TTE_STATE_COUNT] = {
     {weight, sizeof weight},
@@ -52,7 +52,17 @@ int8_t *tte_input(void)
     return arena;
 }
 
-const int32_t *tte_logits(void)
+int32_t *tte_target(void)
+{
+    return &label;
+}
+
+int tte_target_is_valid(void)
+{
+    return 0 <= label && label < CLASSES;
+}
+
+const int32_t *tte_output(void)
 {
     return logits;
 }
@@ -126,7 +136,7 @@ __attribute__((noinline)) float scale(float x)
 
 __attribute__((noinline)) void linear(void)
 {
-    for (int32_t o = 0; o < TTE_CLASSES; ++o) {
+    for (int32_t o = 0; o < CLASSES; ++o) {
         int32_t sum = bias[o];
         for (int32_t i = 0; i < TTE_INPUT_BYTES; ++i) {
             sum += weight[o][i] * arena[i];
@@ -140,13 +150,13 @@ __attribute__((noinline)) void update(void)
     int8_t saved[TTE_INPUT_BYTES];
     memcpy(saved, arena, sizeof saved);
     for (int32_t i = 0; i < TTE_INPUT_BYTES; ++i) {
-        const int64_t step = (int64_t)saved[i] * tte_learning_rate.mantissa;
+        const int64_t step = (int64_t)saved[i] * tte_settings.learning_rate.mantissa;
         const int32_t sum =
-            weight[tte_label][i] + (int32_t)(step >> (tte_learning_rate.exponent + 8));
+            weight[label][i] + (int32_t)(step >> (tte_settings.learning_rate.exponent + 8));
         tte_saturations[0] += sum > 127 || sum < -128;
-        weight[tte_label][i] = (int8_t)(sum > 127 ? 127 : sum < -128 ? -128 : sum);
+        weight[label][i] = (int8_t)(sum > 127 ? 127 : sum < -128 ? -128 : sum);
     }
-    bias[tte_label] += (int32_t)scale((float)(saved[0] * 2));
+    bias[label] += (int32_t)scale((float)(saved[0] * 2));
 }
 
 void tte_infer(void)
@@ -163,7 +173,7 @@ void tte_infer(void)
 void tte_train_step(void)
 {
     tte_infer();
-    tte_loss = -(logits[tte_label] * 65536) / 4;
+    tte_loss = -(logits[label] * 65536) / 4;
     tte_current_op = 2;
     update();
     tte_current_op = IDLE;

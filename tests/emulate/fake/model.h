@@ -10,13 +10,17 @@
 #include "tte_types.h"
 
 #define TTE_INPUT_BYTES 8
-#define TTE_CLASSES 3
+#define TTE_TARGET_BYTES 4
+#define TTE_OUTPUT_BYTES 12
+#define CLASSES 3
 #define TTE_STATE_COUNT 2
 #define TTE_SATURATION_COUNT 1
 
 extern volatile uint16_t tte_current_op;
-extern tte_factor tte_learning_rate;
-extern int32_t tte_label;
+typedef struct {
+    tte_factor learning_rate;
+} tte_training_settings;
+extern tte_training_settings tte_settings;
 extern int32_t tte_loss;
 
 typedef struct {
@@ -28,7 +32,9 @@ extern const tte_state_entry tte_state[TTE_STATE_COUNT];
 extern uint32_t tte_saturations[TTE_SATURATION_COUNT];
 
 int8_t *tte_input(void);
-const int32_t *tte_logits(void);
+int32_t *tte_target(void);
+int tte_target_is_valid(void);
+const int32_t *tte_output(void);
 void tte_infer(void);
 void tte_train_step(void);
 
