@@ -20,7 +20,7 @@ HAS_HOST_CC = echo '\#include <stdio.h>' | cc -fsyntax-only -x c - 2>/dev/null
 demo: $(VENV)/.demo
 	$(BIN)/tte demo
 
-test: system $(VENV)/.test
+test: system $(VENV)/.test $(VENV)/.tflite-runtime
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -34,6 +34,14 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	touch $@
+
+# It wants numpy 1, so it gets an environment of its own; there is none for newer Pythons.
+$(VENV)/.tflite-runtime: | $(BIN)/python
+	$(PYTHON) -m venv $(VENV)/tflite-runtime && \
+	$(VENV)/tflite-runtime/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'tflite-runtime==2.14.0' 'numpy<2' || { rm -rf $(VENV)/tflite-runtime; \
+	  echo "tflite-runtime cannot be installed; its tests will be skipped" >&2; }
 	touch $@
 
 $(BIN)/python:

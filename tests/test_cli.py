@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import typer
 
+from tests.tflite_models import RELU, TfNet
 from tte import __version__, cli
 from tte.errors import FirmwareFault
 from tte.report.progress import ProgressBar
@@ -264,6 +265,18 @@ def test_an_earlier_project_is_replaced(
     assert (second.status, second.out) == (0, "")
     assert not (out / "left.txt").exists()
     assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_a_tflite_model(tte: Run, data: Path, tmp_path: Path) -> None:
+    net = TfNet((1, 16, 16, 1))
+    y = net.mean(net.conv(net.x, 8, stride=2, activation=RELU))
+    model = net.save(tmp_path, net.dense(y, 10))
+    layers = json.loads(tte("inspect", model, "--json", "-").out)["layers"]
+    assert layers[0]["macs"] == 8 * 8 * 8 * 9
+    first = compile_to(tte, model, data, tmp_path / "out", "--quiet")
+    assert (first.status, first.err) == (0, "")
+    emulated = tte("emulate", tmp_path / "out", "--data", data, "--steps", 2, "--json", "-")
+    assert json.loads(emulated.out)["instructions"]["train_step"] > 1000
 
 
 def test_what_does_not_fit_leaves_nothing(

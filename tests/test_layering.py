@@ -32,6 +32,9 @@ RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 # Third-party packages and the parts that may import them.
 RESERVED = {
     "onnx": {"frontend"},
+    "tflite": {"frontend"},
+    "flatbuffers": {"frontend"},
+    "ai_edge_litert": set(),
     "jinja2": {"codegen"},
     "unicorn": {"emulate"},
     "elftools": {"build", "emulate"},

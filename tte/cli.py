@@ -140,7 +140,7 @@ class EmulatorName(str, Enum):
     host = "host"
 
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model, .onnx.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model, .onnx or .tflite.")]
 Project = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that compile wrote.")]
 Data = Annotated[
     Path, typer.Option("--data", metavar="DATA", help="An .npz file or an image folder.")
@@ -298,7 +298,7 @@ def emulate_command(
 @guarded
 def inspect_command(model: Model, json: Json = None, quiet: Quiet = False) -> None:
     """List the layers of a model, their sizes and multiplications."""
-    from tte.frontend.onnx import load_model
+    from tte.frontend.load import load_model
 
     _check_model(model)
     graph = load_model(model)
@@ -496,7 +496,9 @@ DEMO_UPDATE = "full"
 
 def _check_model(model: Path) -> None:
     if not model.is_file():
-        raise TteError("the model does not exist", where=str(model), hint="give an .onnx file")
+        raise TteError(
+            "the model does not exist", where=str(model), hint="give an .onnx or .tflite file"
+        )
 
 
 def _check_output(output: Path) -> None:

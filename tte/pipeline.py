@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tte.board import Board
 from tte.data import Dataset, InputTransform, check_against
 from tte.errors import DoesNotFit, TteError
-from tte.frontend.onnx import load_model
+from tte.frontend.load import load_model
 from tte.ir import Graph, Schedule, StreamDecision, TrainPlan
 from tte.ir.text import graph_text, memory_text, plan_text, schedule_text
 from tte.ir.verify import verify

@@ -66,14 +66,16 @@ def read_onnx(path: Path) -> OnnxFile:
         raise TteError(
             "the model cannot be read",
             where=str(path),
-            why=f"{type(error).__name__}: {_printable(str(error))[:300]}",
+            why=f"{type(error).__name__}: {printable(str(error))[:300]}",
             hint=EXPORT_HINT,
         ) from error
 
 
-def _file_bytes(path: Path) -> bytes:
+def file_bytes(path: Path, hint: str) -> bytes:
+    """The content of a model file, of checked size; `hint` says how to get a good one."""
     if path.is_dir():
-        raise TteError("the model is a directory", where=str(path), hint="name an .onnx file")
+        what, way_out = "the model is a directory", "name an .onnx or .tflite file"
+        raise TteError(what, where=str(path), hint=way_out)
     if not path.is_file():
         raise TteError("the model does not exist", where=str(path))
     try:
@@ -90,7 +92,7 @@ def _file_bytes(path: Path) -> bytes:
             "the model cannot be read", where=str(path), why=error.strerror or str(error)
         ) from error
     if not data:
-        raise TteError("the model is empty", where=str(path), hint=EXPORT_HINT)
+        raise TteError("the model is empty", where=str(path), hint=hint)
     return data
 
 
@@ -103,7 +105,7 @@ class _Reader:
         return TteError(what, where=str(self.path), why=why, hint=hint)
 
     def read(self) -> OnnxFile:
-        data = _file_bytes(self.path)
+        data = file_bytes(self.path, EXPORT_HINT)
         try:
             parsed_bytes = estimate_parsed_bytes(data)
         except ValueError as error:
@@ -131,7 +133,7 @@ class _Reader:
         if model.functions:
             raise self.error(
                 "functions in a model are not supported",
-                f"it defines {_printable(model.functions[0].name)!r}",
+                f"it defines {printable(model.functions[0].name)!r}",
                 "onnx.inliner.inline_local_functions(model) replaces them by their nodes",
             )
         if graph.sparse_initializer:
@@ -144,18 +146,18 @@ class _Reader:
         for tensor in graph.initializer:
             name = _text(tensor.name)
             if not name or name in constants:
-                raise self.error(f"the initializer name {_printable(name)!r} is not unique")
+                raise self.error(f"the initializer name {printable(name)!r} is not unique")
             constants[name] = self.array(tensor, name)
         names = [name for node in graph.node for name in (node.name, *node.input, *node.output)]
         names += [value.name for value in (*graph.input, *graph.output)]
         longest = max([*names, *constants], key=len)
         if len(longest) > MAX_NAME_CHARS:
             raise self.error(
-                f"the name {_printable(longest)[:40]!r}... has {len(longest)} characters",
+                f"the name {printable(longest)[:40]!r}... has {len(longest)} characters",
                 f"at most {MAX_NAME_CHARS} are read",
             )
         return OnnxFile(
-            name=_printable(graph.name)[:80] or "model",
+            name=printable(graph.name)[:80] or "model",
             opset=opset,
             nodes=tuple(self.node(node, index, opset) for index, node in enumerate(graph.node)),
             constants=constants,
@@ -199,15 +201,15 @@ class _Reader:
     def node(self, proto: Any, index: int, opset: int) -> OnnxNode:
         """A node; its name may be empty and need not be unique."""
         domain = "" if proto.domain in ("", "ai.onnx") else f"{_text(proto.domain)}."
-        where = _printable(proto.name) or f"number {index}"
+        where = printable(proto.name) or f"number {index}"
         attrs: dict[str, Any] = {}
         for attr in proto.attribute:
             if attr.name in attrs:
-                raise self.error(f"node {where}: attribute {_printable(attr.name)!r} is repeated")
+                raise self.error(f"node {where}: attribute {printable(attr.name)!r} is repeated")
             attrs[_text(attr.name)] = self.attribute(attr, where)
         return OnnxNode(
-            _printable(domain + _text(proto.op_type)),
-            _printable(proto.name),
+            printable(domain + _text(proto.op_type)),
+            printable(proto.name),
             tuple(map(_text, proto.input)),
             tuple(map(_text, proto.output)),
             attrs,
@@ -232,14 +234,14 @@ class _Reader:
             return self.array(attr.t, f"{where}, attribute {_text(attr.name)}")
         if attr.type in (kinds.GRAPH, kinds.GRAPHS, kinds.SPARSE_TENSOR, kinds.SPARSE_TENSORS):
             return SUBGRAPH
-        name = _printable(attr.name)
+        name = printable(attr.name)
         raise self.error(f"node {where}: attribute {name!r} has the unknown type {attr.type}")
 
     # ---- arrays ---------------------------------------------------------------------------
 
     def array(self, tensor: Any, name: str) -> Array:
         """A tensor's values; floats of 16 bits become float32."""
-        name = _printable(name)
+        name = printable(name)
         dims = tuple(int(dim) for dim in tensor.dims)
         if len(dims) > 16 or any(dim < 0 for dim in dims):
             raise self.error(f"tensor {name!r} has the dimensions {dims}", "they cannot be")
@@ -307,7 +309,7 @@ class _Reader:
         except (OSError, ValueError, RuntimeError):
             inside = exists = False
             offset = length = -1
-        where = f"tensor {name!r}: its external data file {_printable(location)!r}"
+        where = f"tensor {name!r}: its external data file {printable(location)!r}"
         if not inside:
             raise self.error(f"{where} is not inside the model's folder")
         if not exists:
@@ -330,7 +332,8 @@ def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("utf-8", "replace")
 
 
-def _printable(value: str | bytes) -> str:
+def printable(value: str | bytes) -> str:
+    """Text from a file without what a terminal or C could take for more."""
     return "".join(c if c.isprintable() else "_" for c in _text(value))
 
 
