@@ -23,14 +23,17 @@
 /* ---- forward -------------------------------------------------------------------------- */
 
 /* Output rows row_begin .. row_end-1 of y[out_h][out_w][out_c] from x[in_h][in_w][in_c];
- * weight[out_c][kernel_h][kernel_w][in_c / groups], bias[out_c], multipliers[out_c]. y and mask
+ * weight[out_c][kernel_h][kernel_w][in_c / groups], bias[out_c], multipliers[out_c].
+ * trained[out_c][kernel_h][kernel_w][trained_c] stands in for the weights of the input channels
+ * `channels` (ascending, the same in every group); both are NULL where trained_c is 0. y and mask
  * are the whole map. With a mask, row_begin * out_w * out_c is a multiple of 8; its bytes of the
  * rows are written whole, with zero bits after the last element. row_begin < row_end.
  * scratch: a product of k = kernel_h * kernel_w * in_c / groups and n = out_h * out_w, in int16_t
- * (docs/kernels.md); the portable kernel needs none. */
+ * (docs/kernels.md); the portable kernel keeps four rows of merged weights there. */
 void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int8_t *weight,
-                     const int32_t *bias, const int32_t *multipliers, uint16_t row_begin,
-                     uint16_t row_end, int8_t *y, uint8_t *mask, int16_t *scratch);
+                     const int8_t *trained, const uint16_t *channels, const int32_t *bias,
+                     const int32_t *multipliers, uint16_t row_begin, uint16_t row_end, int8_t *y,
+                     uint8_t *mask, int16_t *scratch);
 
 /* Each channel by itself (in_c = out_c = groups): weight[channel][kernel_h][kernel_w].
  * y may be x when the range is all rows: a channel is copied out before it is written.
@@ -88,10 +91,11 @@ void tte_softmax_cross_entropy_int8(const tte_softmax_cross_entropy_params *para
 
 /* ---- gradients ------------------------------------------------------------------------ */
 
-/* multipliers[in_c]; scratch: int32_t[in_c], for 1x1 kernels a product of k = out_c and
- * n = in_h * in_w if that is more. */
+/* multipliers[in_c]; trained and channels as in tte_conv2d_int8(). scratch: int32_t[in_c + groups *
+ * trained_c], for 1x1 kernels a product of k = out_c and n = in_h * in_w if that is more. */
 void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
                                 const int8_t *grad_output, const int8_t *weight,
+                                const int8_t *trained, const uint16_t *channels,
                                 const int32_t *multipliers, const int8_t *addend,
                                 const int32_t *addend_multipliers, const uint8_t *mask,
                                 int8_t *grad_input, uint32_t *saturations, int32_t *scratch);

@@ -41,12 +41,14 @@ typedef struct {
 typedef struct {
     tte_window window;
     tte_requant requant;
+    uint16_t trained_c; /* input channels of a group that have weights of their own; 0: none */
 } tte_conv2d_params;
 
 /* Gradients have zero point 0 and live in [-127, 127]: see tte_requantize_grad(). */
 typedef struct {
     tte_window window;
     uint8_t pre_shift; /* 0..31 */
+    uint16_t trained_c; /* as in tte_conv2d_params */
 } tte_conv2d_grad_input_params;
 
 typedef struct {

@@ -3,7 +3,8 @@
  * grad_input[iy][ix][i] = requantise(sum over taps and o of weight[o][ky][kx][i] *
  * grad_output[oy][ox][o] + addend), 0 where the mask bit is 0; oy * stride = iy + pad - ky *
  * dilation. The transposed convolution, gathered by input pixel: one row of int32 sums is all it
- * needs. weight [out_c][kernel_h][kernel_w][in_c / groups]. One rounding, half up.
+ * needs. weight [out_c][kernel_h][kernel_w][in_c / groups]; `trained` [..][count] stands in for the
+ * weights of `channels`, see tte_conv2d_int8.c. One rounding, half up.
  * Source: docs/numerics.md, section 2.
  */
 #include "tte_kernels.h"
@@ -18,51 +19,65 @@ static inline void multiply_add(int32_t *restrict sums, const int8_t *restrict w
     }
 }
 
-/* What one tap carries back from the output pixel it served. */
+/* What one tap carries back from the output pixel it served, to `count` channels of a group. */
 static void add_tap(const tte_window *window, const int8_t *grad_output, const int8_t *weight,
-                    int32_t *sums)
+                    int32_t count, int32_t *sums)
 {
-    const int32_t group_in_c = window->in_c / window->groups;
     const int32_t group_out_c = window->out_c / window->groups;
-    const int32_t weight_elems = window->kernel_h * window->kernel_w * group_in_c;
+    const int32_t weight_elems = window->kernel_h * window->kernel_w * count;
 
     for (int32_t group = 0; group < window->groups; group++) {
         for (int32_t o = 0; o < group_out_c; o++) {
             if (*grad_output != 0) {
-                multiply_add(sums, weight, *grad_output, group_in_c);
+                multiply_add(sums, weight, *grad_output, count);
             }
             grad_output++;
             weight += weight_elems;
         }
-        sums += group_in_c;
+        sums += count;
+    }
+}
+
+/* sums[group][count] of input pixel (iy, ix); weight [out_c][kernel_h][kernel_w][count]. */
+static void sum_taps(const tte_window *window, const int8_t *grad_output, const int8_t *weight,
+                     int32_t count, int32_t iy, int32_t ix, int32_t *sums)
+{
+    memset(sums, 0, (size_t)(window->groups * count) * sizeof *sums);
+    for (int32_t ky = 0; ky < window->kernel_h; ky++) {
+        const int32_t oy = tte_output_at(iy + window->pad_top - ky * window->dilation_h,
+                                         window->stride_h, window->out_h);
+        for (int32_t kx = 0; kx < window->kernel_w && oy >= 0; kx++) {
+            const int32_t ox = tte_output_at(ix + window->pad_left - kx * window->dilation_w,
+                                             window->stride_w, window->out_w);
+            if (ox >= 0) {
+                add_tap(window, grad_output + (oy * window->out_w + ox) * window->out_c,
+                        weight + (ky * window->kernel_w + kx) * count, count, sums);
+            }
+        }
     }
 }
 
 void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
                                 const int8_t *grad_output, const int8_t *weight,
+                                const int8_t *trained, const uint16_t *channels,
                                 const int32_t *multipliers, const int8_t *addend,
                                 const int32_t *addend_multipliers, const uint8_t *mask,
                                 int8_t *grad_input, uint32_t *saturations, int32_t *scratch)
 {
     const tte_window window = params->window;
-    const int32_t group_in_c = window.in_c / window.groups;
+    const int32_t share = window.in_c / window.groups;
+    const int32_t trained_c = trained == NULL ? 0 : params->trained_c;
+    int32_t *trained_sums = scratch + window.in_c;
     uint32_t index = 0;
 
     for (int32_t iy = 0; iy < window.in_h; iy++) {
         for (int32_t ix = 0; ix < window.in_w; ix++) {
-            memset(scratch, 0, window.in_c * sizeof *scratch);
-            for (int32_t ky = 0; ky < window.kernel_h; ky++) {
-                const int32_t oy = tte_output_at(iy + window.pad_top - ky * window.dilation_h,
-                                                 window.stride_h, window.out_h);
-                for (int32_t kx = 0; kx < window.kernel_w && oy >= 0; kx++) {
-                    const int32_t ox =
-                        tte_output_at(ix + window.pad_left - kx * window.dilation_w,
-                                      window.stride_w, window.out_w);
-                    if (ox >= 0) {
-                        add_tap(&window, grad_output + (oy * window.out_w + ox) * window.out_c,
-                                weight + (ky * window.kernel_w + kx) * group_in_c, scratch);
-                    }
-                }
+            sum_taps(&window, grad_output, weight, share, iy, ix, scratch);
+            if (trained_c > 0) {
+                sum_taps(&window, grad_output, trained, trained_c, iy, ix, trained_sums);
+            }
+            for (int32_t j = 0; j < window.groups * trained_c; j++) {
+                scratch[j / trained_c * share + channels[j % trained_c]] = trained_sums[j];
             }
             for (uint32_t channel = 0; channel < window.in_c; channel++, index++) {
                 grad_input[index] = tte_grad_value(

@@ -117,6 +117,7 @@ def forward(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -> i
         (
             bytes_of(rng, layer.size, layer.size, layer.in_c),
             bytes_of(rng, *layer.weight_shape),
+            *(() if layer.depthwise else (None, None)),
             rng.integers(-2000, 2000, layer.out_c).astype(np.int32),
             np.full(layer.out_c, 2**32 // (100 * int(taps**0.5)), np.int32),
             *(ctypes.c_uint16(0), ctypes.c_uint16(window.out_h)),
@@ -143,6 +144,7 @@ def grad_input(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -
         (
             bytes_of(rng, window.out_h, window.out_w, layer.out_c),
             bytes_of(rng, *layer.weight_shape),
+            *(() if layer.depthwise else (None, None)),
             np.full(layer.in_c, 2**32 // (130 * int(sums**0.5)), np.int32),
             *(None, None),
             rng.integers(0, 256, size * size * layer.in_c // 8).astype(np.uint8),

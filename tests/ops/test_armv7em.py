@@ -64,7 +64,7 @@ def test_every_compiler_builds_the_same(compiler: str) -> None:
     machine.call(
         "tte_conv2d_int8",
         params.Conv2dParams(window, params.Requant(3, -4, -128, 127, 0)),
-        (x, weight, bias, multipliers, *rows, y, None, scratch),
+        (x, weight, None, None, bias, multipliers, *rows, y, None, scratch),
     )
     acc = (x.astype(np.int64) - 3) @ weight.T.astype(np.int64)
     assert np.array_equal(y, (((acc * 2**23 + 2**31) >> 32) - 4).clip(-128, 127))

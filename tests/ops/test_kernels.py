@@ -232,6 +232,28 @@ def planes(rows: int, cols: int, kernel_w: int, n: int, mask_rows: int) -> int:
     return count * plane + max(4 * max(64, up(n, 4)), (4 + mask_rows) * up(n, 4))
 
 
+@dataclass(frozen=True)
+class TrainedChannels:
+    """Weights of some input channels that stand in for those in the whole tensor."""
+
+    whole: Array  # what counts
+    frozen: Array  # what the kernel gets
+    count: int
+    args: tuple[Argument, ...]  # trained, channels
+
+    @staticmethod
+    def draw(data: Random, weight: Array) -> TrainedChannels:
+        share = weight.shape[-1]
+        if data.flip():
+            return TrainedChannels(weight, weight, 0, (None, None))
+        count = int(data.rng.integers(1, share + 1))
+        channels = np.sort(data.rng.permutation(share)[:count])
+        frozen = weight.copy()
+        frozen[..., channels] = data.int8(*frozen[..., channels].shape)
+        trained = np.ascontiguousarray(weight[..., channels])
+        return TrainedChannels(weight, frozen, count, (trained, channels.astype(np.uint16)))
+
+
 def rubbish(scratch_bytes: int, dtype: Any) -> Array:
     return np.full(scratch_bytes, 0xC7, np.uint8).view(dtype)
 
@@ -327,6 +349,10 @@ def check_conv2d(symbol: str, window: Window, data: Random) -> None:
         x.flags.writeable = False
     weight.flags.writeable = False
     before = y.copy()
+    trained = TrainedChannels.draw(data, weight)
+    count, weights = (
+        (0, (weight,)) if depthwise else (trained.count, (trained.frozen, *trained.args))
+    )
     taps = window.kernel_h * window.kernel_w * window.in_c // window.groups
     rows = (end - begin - 1) * window.stride_h + (window.kernel_h - 1) * window.dilation_h + 1
     cols = (up(window.out_w, 4) - 1) * window.stride_w
@@ -340,8 +366,8 @@ def check_conv2d(symbol: str, window: Window, data: Random) -> None:
     row_range = (ctypes.c_uint16(begin), ctypes.c_uint16(end))
     call(
         symbol,
-        params.Conv2dParams(window, requant),
-        *(x, weight, bias, multipliers, *row_range, y, mask, rubbish(scratch, np.int16)),
+        params.Conv2dParams(window, requant, count),
+        *(x, *weights, bias, multipliers, *row_range, y, mask, rubbish(scratch, np.int16)),
     )
     first, last = begin * row_elems, end * row_elems
     assert np.array_equal(y[first:last], expected.reshape(-1)[first:last])
@@ -613,25 +639,27 @@ def test_softmax_cross_entropy_of_many_classes(classes: int, spread: int) -> Non
 # ---- gradients ----------------------------------------------------------------------------
 
 
-def grad_input_scratch(window: Window) -> int:
+def grad_input_scratch(window: Window, trained: int) -> int:
+    sums = 4 * (window.in_c + window.groups * trained)
     if window.kernel_h * window.kernel_w > 1:
-        return 4 * window.in_c
-    return max(4 * window.in_c, product(window.out_c, window.in_h * window.in_w))
+        return sums
+    return max(sums, product(window.out_c, window.in_h * window.in_w))
 
 
 def check_conv2d_grad_input(window: Window, seed: int) -> None:
     data = random(seed)
     grad = data.grad(window.out_h, window.out_w, window.out_c)
     weight = data.weight(window)
-    acc = conv2d_grad_input_sums(window, grad, weight)
+    trained = TrainedChannels.draw(data, weight)
+    acc = conv2d_grad_input_sums(window, grad, trained.whole)
     epilogue = GradEpilogue.draw(data, acc.shape, float(np.abs(acc).mean()))
     check_grad_input(
         "tte_conv2d_grad_input_int8",
-        params.Conv2dGradInputParams(window, epilogue.pre_shift),
-        (grad, weight),
+        params.Conv2dGradInputParams(window, epilogue.pre_shift, trained.count),
+        (grad, trained.frozen, *trained.args),
         epilogue,
         acc,
-        rubbish(grad_input_scratch(window), np.int32),
+        rubbish(grad_input_scratch(window, trained.count), np.int32),
     )
 
 

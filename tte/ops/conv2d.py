@@ -25,10 +25,12 @@ from tte.ops.quantized import (
     grad_call,
     grad_epilogue,
     make_requant,
+    merged,
     quantize_weights,
     weight_update_reference,
 )
 from tte.ops.spec import (
+    Arg,
     Array,
     Backward,
     Family,
@@ -67,10 +69,12 @@ class Conv2dAttrs:
 
 @dataclass(frozen=True, slots=True)
 class Conv2dInt8Attrs:
-    """Inputs: x, weight, bias; outputs: y, mask (or "")."""
+    """Inputs: x, weight, bias, and where only some input channels are trained (`channels`, the
+    same in every group) their weights; outputs: y, mask (or "")."""
 
     window: WindowAttrs
     requant: RequantAttrs
+    channels: tuple[int, ...] = ()
 
 
 # ---- sums, on integers or real numbers ----------------------------------------------------
@@ -220,8 +224,8 @@ def constant_bias(node: OnnxNode, importer: Importer) -> list[str]:
 
 def reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
     """int8 output and mask."""
-    x, weight, bias = inputs
-    real_weight, _ = exact(weight)
+    x, weight, bias, *trained = inputs
+    real_weight, _ = exact(merged(weight, op.attrs.channels, trained))
     centred = x.astype(real_weight.dtype) - op.attrs.requant.input_zero_point
     acc = np.rint(convolve(centred, real_weight, op.attrs.window)).astype(np.int64) + bias
     outputs = op.attrs.requant.apply(acc)
@@ -230,15 +234,18 @@ def reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
 
 def kernel_call(op: Op, graph: Graph) -> KernelCall:
     """tte_conv2d_int8 over all rows."""
-    x, weight, bias = op.inputs
+    x, weight, bias, *trained = op.inputs
     y, mask = op.outputs
     window = op.attrs.window.params(graph[x].type, graph[y].type)
     return KernelCall(
         f"tte_{op.kind}",
-        params.Conv2dParams(window=window, requant=op.attrs.requant.params()),
+        params.Conv2dParams(
+            window=window, requant=op.attrs.requant.params(), trained_c=len(op.attrs.channels)
+        ),
         (
             TensorArg(x),
             TensorArg(weight),
+            *trained_args(op.attrs.channels, trained),
             TensorArg(bias),
             TableArg("multipliers", "int32_t", op.attrs.requant.multipliers),
             RowsArg(window.out_h),
@@ -247,6 +254,13 @@ def kernel_call(op: Op, graph: Graph) -> KernelCall:
             ScratchArg("int16_t"),
         ),
     )
+
+
+def trained_args(channels: Sequence[int], trained: Sequence[str]) -> tuple[Arg, Arg]:
+    """The trained weights and their input channels, or two times NULL."""
+    if not channels:
+        return TensorArg(""), TensorArg("")
+    return TensorArg(trained[0]), TableArg("channels", "uint16_t", tuple(channels))
 
 
 def product_scratch_bytes(k: int, columns: int) -> int:
@@ -286,7 +300,8 @@ def gradient(op: Op, grad: str, backward: Backward) -> None:
 
 def grad_input_sums(op: Op, inputs: Sequence[Array]) -> Array:
     """sum_o w D."""
-    grad, weight = inputs[:2]
+    grad, weight, *trained = inputs
+    weight = merged(weight, op.attrs.channels, trained)
     kernel = weight.astype(grad.dtype).reshape(weight.shape[0], *op.attrs.window.kernel, -1)
     sums = convolve_transposed(grad, kernel, op.attrs.window, op.attrs.shape)
     return sums.reshape(-1, sums.shape[-1]) if len(op.attrs.shape) == 2 else sums
@@ -294,30 +309,35 @@ def grad_input_sums(op: Op, inputs: Sequence[Array]) -> Array:
 
 def grad_input_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
     """int8 grad_input and its saturations."""
-    grad, weight, addend, mask = inputs
-    acc = grad_input_sums(op, [grad.astype(np.float64), weight])
+    grad, *weights, addend, mask = inputs
+    acc = grad_input_sums(op, [grad.astype(np.float64), *weights])
     return grad_epilogue(op, acc, addend, mask)
 
 
 def grad_input_call(op: Op, graph: Graph) -> KernelCall:
     """tte_conv2d_grad_input_int8 with its scratch."""
-    grad, weight = op.inputs[:2]
+    grad, weight, *trained = op.inputs[:-2]
+    channels = op.attrs.channels
     window = op.attrs.window.params(graph[op.outputs[0]].type, graph[grad].type)
     call = grad_call(
         op,
-        params.Conv2dGradInputParams(window=window, pre_shift=op.attrs.scale.pre_shift),
+        params.Conv2dGradInputParams(
+            window=window, pre_shift=op.attrs.scale.pre_shift, trained_c=len(channels)
+        ),
         [grad, weight],
+        trained_args(channels, trained),
     )
     return KernelCall(call.symbol, call.params, (*call.args, ScratchArg("int32_t")))
 
 
 def grad_input_scratch(op: Op, graph: Graph) -> int:
-    """int32 per input channel; for a product, weights^T and gradients."""
+    """int32 per input channel, once more if it is trained; for a product, weights^T and
+    gradients."""
     in_h, in_w, in_c = hwc(graph[op.outputs[0]].type)
     product = 0
     if op.attrs.window.kernel == (1, 1):
         product = product_scratch_bytes(hwc(graph[op.inputs[0]].type)[2], in_h * in_w)
-    return max(4 * in_c, product)
+    return max(4 * (in_c + op.attrs.window.groups * len(op.attrs.channels)), product)
 
 
 def grad_input_macs(op: Op, graph: Graph) -> int:
@@ -415,7 +435,7 @@ FAMILY = Family(
             grad_input_call,
             accumulate=grad_input_sums,
             scratch_bytes=grad_input_scratch,
-            in_place=lambda op: (2,),
+            in_place=lambda op: (len(op.inputs) - 2,),
             macs=grad_input_macs,
         ),
         IntegerOp(

@@ -95,6 +95,7 @@ class Conv2dParams(Params):
 
     window: Window
     requant: Requant
+    trained_c: u16 = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,7 @@ class Conv2dGradInputParams(Params):
 
     window: Window
     pre_shift: u8
+    trained_c: u16 = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,16 +174,27 @@ def exact(weight: Array) -> tuple[Array, float]:
     return as_real(weight, bound), bound
 
 
+def merged(weight: Array, channels: Sequence[int], trained: Sequence[Array]) -> Array:
+    """The weights with those of the input channels `channels` replaced, where they are trained."""
+    if not channels:
+        return weight
+    whole = weight.copy()
+    whole[..., list(channels)] = trained[0]
+    return whole
+
+
 # ---- gradient ops -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class GradInputAttrs:
-    """Inputs: grad_output, weight (where there is one), addend or "", mask or ""."""
+    """Inputs: grad_output, weight (where there is one), the trained weights of `channels` (where
+    there are some), addend or "", mask or ""."""
 
     window: WindowAttrs
     shape: tuple[int, ...]  # of grad_input
     scale: GradScale
+    channels: tuple[int, ...] = ()
 
 
 def grad_epilogue(op: Op, acc: Array, addend: Array | None, mask: Array | None) -> list[Array]:

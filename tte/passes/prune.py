@@ -3,9 +3,9 @@
 
 What no kept update needs goes: gradients below the first trained layer, unused masks. A layer of
 which only some channels are trained keeps its whole weights in flash and the trained slice, with
-its residual, in SRAM: a scatter puts them together while the layer runs, and a gather saves only
-those input channels that the update reads. Sparse update: section 2.2 of "On-Device Training
-Under 256KB Memory" (NeurIPS 2022).
+its residual, in SRAM: a convolution takes both, for other layers a scatter puts them together
+while the layer runs; a gather saves only those input channels that the update reads. Sparse
+update: section 2.2 of "On-Device Training Under 256KB Memory" (NeurIPS 2022).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from tte.ir import Graph, Op, QuantParams, Role, TrainPlan
 from tte.ops.channels import ChannelsAttrs
 from tte.ops.quantized import UpdateAttrs
 from tte.ops.spec import GraphBuilder
+
+TAKE_BOTH = ("conv2d_int8", "conv2d_grad_input_int8")  # frozen and trained weights
 
 
 def prune(graph: Graph, plan: TrainPlan) -> Graph:
@@ -131,7 +133,12 @@ def _narrow(graph: Graph, update: Op, channels: tuple[int, ...]) -> Graph:
             continue
         if op.name == attrs.layer:
             saved = gathered(x, "narrow_input")
-        if weight in op.inputs:
+        if weight in op.inputs and op.kind in TAKE_BOTH:
+            # The trained weights follow the other weights, and the bias if there is one.
+            position = 3 if op.kind == "conv2d_int8" else 2
+            inputs = (*op.inputs[:position], trained, *op.inputs[position:])
+            op = replace(op, inputs=inputs, attrs=replace(op.attrs, channels=channels))
+        elif weight in op.inputs:
             whole = merged(op)
             op = replace(op, inputs=tuple(whole if name == weight else name for name in op.inputs))
         builder.ops.append(op)

@@ -15,6 +15,7 @@
 
 void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
                                 const int8_t *grad_output, const int8_t *weight,
+                                const int8_t *trained, const uint16_t *channels,
                                 const int32_t *multipliers, const int8_t *addend,
                                 const int32_t *addend_multipliers, const uint8_t *mask,
                                 int8_t *grad_input, uint32_t *saturations, int32_t *scratch);
@@ -28,6 +29,7 @@ static int is_pointwise(const tte_window *window)
 
 void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
                                 const int8_t *grad_output, const int8_t *weight,
+                                const int8_t *trained, const uint16_t *channels,
                                 const int32_t *multipliers, const int8_t *addend,
                                 const int32_t *addend_multipliers, const uint8_t *mask,
                                 int8_t *grad_input, uint32_t *saturations, int32_t *scratch)
@@ -35,13 +37,14 @@ void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
     const tte_window *window = &params->window;
     const int32_t in_c = window->in_c, out_c = window->out_c;
     if (!is_pointwise(window) || !tte_grad_fits(out_c, params->pre_shift)) {
-        tte_conv2d_grad_input_int8_portable(params, grad_output, weight, multipliers, addend,
-                                            addend_multipliers, mask, grad_input, saturations,
-                                            scratch);
+        tte_conv2d_grad_input_int8_portable(params, grad_output, weight, trained, channels,
+                                            multipliers, addend, addend_multipliers, mask,
+                                            grad_input, saturations, scratch);
         return;
     }
 
     const int32_t pixels = window->in_h * window->in_w;
+    const int32_t trained_c = trained == NULL ? 0 : params->trained_c;
     const tte_product product = tte_plan_product(out_c, (pixels + 3) / 4, scratch);
     const tte_grad_output output = {
         multipliers, addend,      addend_multipliers, mask,
@@ -60,8 +63,15 @@ void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
             }
             tte_widen_4(rows, out_c, 0, product.x + first * product.k / 2);
         }
+        int32_t merged = 0; /* trained channels so far */
         for (int32_t i = 0; i < in_c; i += 2) {
             tte_widen_columns_2(weight + i, in_c, in_c - i, out_c, product.weight + 8);
+            for (; merged < trained_c && channels[merged] < i + 2; merged++) {
+                const int8_t *value = trained + merged;
+                for (int32_t o = 0; o < out_c; o++, value += trained_c) {
+                    tte_set_pair(product.weight + 8, channels[merged] - i, o, *value);
+                }
+            }
             tte_tile_2x4(product.x, product.weight, product.weight_end, product.sums,
                          product.sums + (count + 3) / 4 * 8);
             for (int32_t j = i; j < in_c && j < i + 2; j++) {

@@ -4,7 +4,8 @@
  * x, y NHWC, weight [out_c][kernel_h][kernel_w][in_c / groups]: the product of the weights' rows
  * and the pixels' columns, in tiles of 2 output channels and 4 pixels (tte_tile.h). A pixel of a
  * 1x1 convolution is its own column; others are collected first, with the zero point where the
- * window is in the padding. One rounding, half up: SMMULR.
+ * window is in the padding. Weights that are trained replace the frozen ones where those are
+ * widened. One rounding, half up: SMMULR.
  * Source: docs/numerics.md, section 1; docs/performance.md.
  */
 #include "tte_kernels.h"
@@ -156,10 +157,30 @@ static void activate(const tte_conv2d_params *params, const int32_t *sums,
     }
 }
 
+/* The trained weights of two output channels (of one, where `outputs` is 1) go to their places
+ * among the frozen ones. */
+static void merge(const tte_conv2d_params *params, const int8_t *trained,
+                  const uint16_t *channels, int32_t outputs, uint32_t *pairs)
+{
+    const tte_window *window = &params->window;
+    const int32_t share = window->in_c / window->groups, count = params->trained_c;
+    const int32_t taps = window->kernel_h * window->kernel_w;
+    const int8_t *second = trained + (outputs - 1) * taps * count;
+
+    for (int32_t tap = 0; tap < taps; tap++) {
+        for (int32_t j = 0; j < count; j++) {
+            const int32_t k = tap * share + channels[j];
+            tte_set_pair(pairs, 0, k, *trained++);
+            tte_set_pair(pairs, 1, k, *second++);
+        }
+    }
+}
+
 /* All output channels of a group, of `count` pixels whose x is in the tiles. */
 static void multiply_group(const tte_conv2d_params *params, const tte_product *product,
-                           const int8_t *weight, const int32_t *bias, const int32_t *multipliers,
-                           int32_t count, int8_t *y, uint8_t *mask, uint32_t index)
+                           const int8_t *weight, const int8_t *trained, const uint16_t *channels,
+                           const int32_t *bias, const int32_t *multipliers, int32_t count,
+                           int8_t *y, uint8_t *mask, uint32_t index)
 {
     const tte_window *window = &params->window;
     const int32_t taps = window->kernel_h * window->kernel_w * (window->in_c / window->groups);
@@ -173,6 +194,10 @@ static void multiply_group(const tte_conv2d_params *params, const tte_product *p
         int32_t left = count;
         tte_start(product, bias[o], bias[o + outputs - 1]);
         tte_widen_2(weight, weight + (outputs - 1) * taps, taps, product->weight + 8);
+        if (trained != NULL) {
+            merge(params, trained, channels, outputs, product->weight + 8);
+            trained += 2 * window->kernel_h * window->kernel_w * params->trained_c;
+        }
         if (at_once > 0 && outputs == 2) {
             product->finish[0] = multipliers[o];
             product->finish[1] = multipliers[o + 1];
@@ -193,8 +218,9 @@ static void multiply_group(const tte_conv2d_params *params, const tte_product *p
 }
 
 void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int8_t *weight,
-                     const int32_t *bias, const int32_t *multipliers, uint16_t row_begin,
-                     uint16_t row_end, int8_t *y, uint8_t *mask, int16_t *scratch)
+                     const int8_t *trained, const uint16_t *channels, const int32_t *bias,
+                     const int32_t *multipliers, uint16_t row_begin, uint16_t row_end, int8_t *y,
+                     uint8_t *mask, int16_t *scratch)
 {
     const tte_window *window = &params->window;
     const int32_t group_in_c = window->in_c / window->groups;
@@ -217,9 +243,11 @@ void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int
         count = ring != 0 && ring - place < count ? ring - place : count;
         for (int32_t group = 0; group < window->groups; group++) {
             const int32_t o = group * group_out_c;
+            const int8_t *own =
+                trained == NULL ? NULL : trained + o * (taps / group_in_c) * params->trained_c;
             widen_pixels(params, &product, x + group * group_in_c, pixel, (int32_t)count);
-            multiply_group(params, &product, weight + o * taps, bias + o, multipliers + o,
-                           (int32_t)count, y + place * window->out_c + (uint32_t)o, mask,
+            multiply_group(params, &product, weight + o * taps, own, channels, bias + o,
+                           multipliers + o, (int32_t)count, y + place * window->out_c + (uint32_t)o, mask,
                            pixel * window->out_c + (uint32_t)o);
         }
     }

@@ -108,6 +108,14 @@ static inline void tte_widen_2(const int8_t *row_0, const int8_t *row_1, int32_t
     }
 }
 
+/* Product k of one of the two rows becomes `value`. */
+static inline void tte_set_pair(uint32_t *pairs, int32_t row, int32_t k, int8_t value)
+{
+    const int16_t wide = value;
+    const int32_t place = 2 * ((k & ~3) + row) + (k & 1) * 4 + (k >> 1 & 1);
+    memcpy((char *)pairs + 2 * place, &wide, sizeof wide);
+}
+
 /* The pairs of two columns of `count` elements. There are `left` columns from the first one on;
  * with only one left the second is the same again. */
 static inline void tte_widen_columns_2(const int8_t *column, int32_t row_elems, int32_t left,
