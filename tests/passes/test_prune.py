@@ -46,6 +46,8 @@ def test_narrowed_training_graph(tmp_path: Path, choice: str) -> None:
     assert graph["b1.pw1.narrow_input"].type.shape == (1, 8, 8, 4)
     assert graph["b1.pw1.weight"].role is Role.CONSTANT
     assert not any(op.name == "b1.pw1.grad_input" for op in graph.ops)  # nothing below is trained
+    forward = next(op for op in graph.ops if op.name == "b1.pw1")
+    assert forward.inputs[1:] == ("b1.pw1.weight", "b1.pw1.bias", "b1.pw1.weight.trained")
     kinds = check_kernels(graph, codes, labels, 2)
     assert {"gather_channels_int8", "scatter_channels_int8"} <= kinds
 
