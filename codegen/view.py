@@ -26,7 +26,13 @@ from tte.ops.spec import (
 )
 from tte.program import Program
 
-C_TYPES = {"int8": "int8_t", "int32": "int32_t", "int16": "int16_t", "bit": "uint8_t"}
+C_TYPES = {
+    "int8": "int8_t",
+    "int32": "int32_t",
+    "int16": "int16_t",
+    "bit": "uint8_t",
+    "uint8": "uint8_t",
+}
 # What the templates call their own.
 RESERVED = (
     *("arena", "step", "label", "training", "AT", "OP", "MASK"),
@@ -262,7 +268,7 @@ class ProgramView:
             return SCALARS[root.name]
         if root.role in (Role.CONSTANT, Role.PARAMETER):
             return self._names(root.name)
-        if root.type.dtype == "bit":
+        if root.type.dtype in ("bit", "uint8"):
             self.has_masks = True
             return f"MASK({self._offset(name)}{band})"
         return f"AT({C_TYPES[root.type.dtype]}, {self._offset(name)})"

@@ -26,7 +26,13 @@ from tte.ops.spec import (
 )
 
 Array = NDArray[Any]
-DTYPES = {"int8": np.int8, "int32": np.int32, "int32_t": np.int32, "uint16_t": np.uint16}
+DTYPES = {
+    "int8": np.int8,
+    "uint8": np.uint8,
+    "int32": np.int32,
+    "int32_t": np.int32,
+    "uint16_t": np.uint16,
+}
 
 
 def packed(mask: Array) -> Array:

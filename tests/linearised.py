@@ -25,19 +25,25 @@ def linearised_logits(
     base: dict[str, Array] = {graph.inputs[0]: x}
     moved: dict[str, Array] = {graph.inputs[0]: x}
     for op in graph.ops[:count]:
-        before = _run(graph, op, base, {})
-        after = _run(graph, op, moved, changed)
+        before = _run(graph, op, base, {}, integer)
+        after = _run(graph, op, moved, changed, integer)
         out = op.outputs[0]
         exact = integer[out].astype(float)
         delta = after - before
-        if len(op.outputs) > 1 and op.outputs[1]:
+        if len(op.outputs) > 1 and op.outputs[1] and graph[op.outputs[1]].type.dtype == "bit":
             delta = delta * integer[op.outputs[1]].reshape(delta.shape)
         base[out] = exact
         moved[out] = exact + delta.reshape(exact.shape)
     return moved[graph.outputs[0]]
 
 
-def _run(graph: Graph, op: Op, values: dict[str, Array], changed: dict[str, Array]) -> Array:
+def _run(
+    graph: Graph,
+    op: Op,
+    values: dict[str, Array],
+    changed: dict[str, Array],
+    integer: dict[str, Array],
+) -> Array:
     inputs = [
         values[n] if n in values else changed.get(n, np.asarray(graph[n].data, float))
         for n in op.inputs
@@ -58,9 +64,25 @@ def _run(graph: Graph, op: Op, values: dict[str, Array], changed: dict[str, Arra
         return inputs[0]
     if op.kind == "reshape":
         return inputs[0].reshape(graph[op.outputs[0]].type.shape)
-    if op.kind == "transpose_int8":
-        moved = inputs[0].reshape(attrs.dims).transpose(attrs.perm)
-        return moved.reshape(graph[op.outputs[0]].type.shape)
+    if op.kind == "strided_copy_int8":
+        index = np.indices(attrs.sizes).reshape(len(attrs.sizes), -1).T @ np.asarray(attrs.strides)
+        return inputs[0].reshape(-1)[attrs.offset + index].reshape(attrs.shape)
+    if op.kind == "max_pool2d_int8":
+        return _maximum(op, inputs[0], integer[op.inputs[0]])
+    if op.kind == "resize_nearest2d_int8":
+        return inputs[0].repeat(attrs.factors[0], axis=1).repeat(attrs.factors[1], axis=2)
+    if op.kind == "concat_int8":
+        parts = [
+            (data - zero) * factor
+            for data, zero, factor in zip(inputs, attrs.zero_points, attrs.factors, strict=True)
+        ]
+        return np.concatenate(parts, axis=attrs.axis)
+    if op.kind == "pad_int8":
+        widths = [(0, 0), *zip(attrs.before, attrs.after, strict=True)]
+        widths = widths if inputs[0].ndim == 4 else [widths[0], widths[3]]
+        return np.pad(inputs[0] * attrs.requant.factor[0], widths)
+    if op.kind == "conv_transpose2d_int8":
+        return (_transposed_sums(op, inputs) + inputs[2]) * np.asarray(attrs.requant.factor)
     if op.kind == "avg_pool2d_int8":
         return _average(op, inputs[0])
     raise NotImplementedError(op.kind)
@@ -106,3 +128,29 @@ def _average(op: Op, x: Array) -> Array:
     if op.attrs.count_include_pad:
         return out * op.attrs.requant.factor[0]
     return out / count[..., None] * op.attrs.requant.factor[0]
+
+
+def _maximum(op: Op, x: Array, integer: Array) -> Array:
+    """x where the integers have their first maximum."""
+    window = op.attrs.window
+    shape = (1, *window.out_size(x.shape[1], x.shape[2]), x.shape[3])
+    best, out = np.full(shape, -1000.0), np.zeros(shape)
+    for oy, ox, _, _, y, col in _positions(op.attrs, x.shape[1], x.shape[2]):
+        larger = integer[0, y, col] > best[0, oy, ox]
+        best[0, oy, ox] = np.where(larger, integer[0, y, col], best[0, oy, ox])
+        out[0, oy, ox] = np.where(larger, x[0, y, col], out[0, oy, ox])
+    return out
+
+
+def _transposed_sums(op: Op, inputs: list[Array]) -> Array:
+    """Every input pixel, spread over the output."""
+    x, weight = inputs[0] - op.attrs.requant.input_zero_point, inputs[1]
+    groups = op.attrs.window.groups
+    height, width = op.attrs.size
+    out = np.zeros((1, height, width, len(weight)))
+    for oy, ox, i, j, y, col in _positions(op.attrs, height, width):
+        if oy < x.shape[1] and ox < x.shape[2]:
+            pixel = x[0, oy, ox].reshape(groups, -1)
+            kernel = weight[:, i, j].reshape(groups, len(weight) // groups, -1)
+            out[0, y, col] += np.einsum("gi,goi->go", pixel, kernel).reshape(-1)
+    return out

@@ -72,8 +72,35 @@ void tte_gather_channels_int8(const tte_channels_params *params, const int8_t *x
 void tte_scatter_channels_int8(const tte_channels_params *params, const int8_t *base,
                                const int8_t *values, const uint16_t *index, int8_t *y);
 
-/* The axes of x in another order, y[size_0][size_1]...[size_4]; gradients too. */
-void tte_transpose_int8(const tte_transpose_params *params, const int8_t *x, int8_t *y);
+/* y[size_0][size_1]...[size_4] = x[offset + sum of i_k * stride_k]: a transpose, a slice, the
+ * gradient of a transpose. */
+void tte_strided_copy_int8(const tte_strided_copy_params *params, const int8_t *x, int8_t *y);
+
+/* y[outer][a_elems + b_elems + ...] = the inputs, each rescaled to y. c and d may be NULL;
+ * multipliers[4]. */
+void tte_concat_int8(const tte_concat_params *params, const int8_t *a, const int8_t *b,
+                     const int8_t *c, const int8_t *d, const int32_t *multipliers, int8_t *y);
+
+/* y[out_h][out_w][out_c] = fill around x[in_h][in_w][in_c], rescaled to y. */
+void tte_pad_int8(const tte_pad_params *params, const int8_t *x, int8_t *y);
+
+/* y = max over the window, clipped to the map; index (or NULL) = ky * kernel_w + kx of the first
+ * maximum. Every window covers at least one element. */
+void tte_max_pool2d_int8(const tte_max_pool2d_params *params, const int8_t *x, int8_t *y,
+                         uint8_t *index);
+
+/* y[oy][ox] = x[oy / factor_h][ox / factor_w]. */
+void tte_resize_nearest2d_int8(const tte_resize_nearest2d_params *params, const int8_t *x,
+                               int8_t *y);
+
+/* The transpose of a convolution: window is that convolution's, whose input (in_h, in_w, in_c) is
+ * the map y and whose output (out_h, out_w, out_c) is the map x. weight
+ * [in_c][kernel_h][kernel_w][out_c / groups], bias[in_c], multipliers[in_c]; scratch:
+ * int32_t[in_c]. */
+void tte_conv_transpose2d_int8(const tte_conv2d_params *params, const int8_t *x,
+                               const int8_t *weight, const int32_t *bias,
+                               const int32_t *multipliers, int8_t *y, uint8_t *mask,
+                               int32_t *scratch);
 
 /* ---- loss ----------------------------------------------------------------------------- */
 
@@ -117,6 +144,35 @@ void tte_avg_pool2d_grad_input_int8(const tte_avg_pool2d_grad_input_params *para
                                     const int32_t *addend_multipliers, const uint8_t *mask,
                                     int8_t *grad_input, uint32_t *saturations);
 
+/* acc = sum of grad_output over the windows whose first maximum is the element. */
+void tte_max_pool2d_grad_input_int8(const tte_max_pool2d_grad_input_params *params,
+                                    const int8_t *grad_output, const uint8_t *index,
+                                    const int32_t *multipliers, const int8_t *addend,
+                                    const int32_t *addend_multipliers, const uint8_t *mask,
+                                    int8_t *grad_input, uint32_t *saturations);
+
+/* acc = sum of grad_output over the pixel's block. */
+void tte_resize_nearest2d_grad_input_int8(const tte_resize_nearest2d_grad_input_params *params,
+                                          const int8_t *grad_output, const int32_t *multipliers,
+                                          const int8_t *addend, const int32_t *addend_multipliers,
+                                          const uint8_t *mask, int8_t *grad_input,
+                                          uint32_t *saturations);
+
+/* acc[begin + o * step] = grad_output[o], 0 elsewhere: slices, concat, pad. */
+void tte_grad_place_int8(const tte_grad_place_params *params, const int8_t *grad_output,
+                         const int32_t *multipliers, const int8_t *addend,
+                         const int32_t *addend_multipliers, const uint8_t *mask,
+                         int8_t *grad_input, uint32_t *saturations);
+
+/* The window as in tte_conv_transpose2d_int8(): grad_output[in_h][in_w][in_c],
+ * grad_input[out_h][out_w][out_c]; multipliers[out_c]; scratch: int32_t[out_c]. */
+void tte_conv_transpose2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
+                                          const int8_t *grad_output, const int8_t *weight,
+                                          const int32_t *multipliers, const int8_t *addend,
+                                          const int32_t *addend_multipliers, const uint8_t *mask,
+                                          int8_t *grad_input, uint32_t *saturations,
+                                          int32_t *scratch);
+
 /* grad_input[positions][channels] = requantize_grad(a, multipliers, addend, ...): scales, adds
  * and masks gradients. grad_input may be a. */
 void tte_grad_add_int8(const tte_grad_add_params *params, const int8_t *a,
@@ -143,6 +199,14 @@ void tte_depthwise_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *
                                            const int8_t *x, const int8_t *grad_output,
                                            const tte_factor *step, const tte_factor *rates,
                                            int8_t *weight, int8_t *residual);
+
+/* The window as in tte_conv_transpose2d_int8(), out_c counting the trained input channels only:
+ * weight, residual [in_c][kernel_h][kernel_w][out_c / groups]; rates[in_c]; scratch:
+ * int32_t[kernel_h * kernel_w * out_c / groups]. */
+void tte_conv_transpose2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params,
+                                           const int8_t *x, const int8_t *grad_output,
+                                           const tte_factor *step, const tte_factor *rates,
+                                           int8_t *weight, int8_t *residual, int32_t *scratch);
 
 /* sum = sum over positions of grad_output; 256 * bias + residual -= round(sum * step * rate),
  * bias saturated to +-2^30. */

@@ -111,11 +111,62 @@ typedef struct {
     uint16_t count;
 } tte_channels_params;
 
-/* Sizes in the order of the output, and how far apart the elements are in the input. */
+/* A selection of x's elements: sizes of the output, and how far apart its elements are in x. */
 typedef struct {
+    int32_t offset;
     uint32_t size_0, size_1, size_2, size_3, size_4;
-    uint32_t stride_0, stride_1, stride_2, stride_3, stride_4;
-} tte_transpose_params;
+    int32_t stride_0, stride_1, stride_2, stride_3, stride_4;
+} tte_strided_copy_params;
+
+/* Elements of each input per outer step; inputs that are not there have 0. */
+typedef struct {
+    uint32_t outer;
+    uint32_t a_elems, b_elems, c_elems, d_elems;
+    uint8_t pre_shift; /* 0..31 */
+    int8_t a_zero_point, b_zero_point, c_zero_point, d_zero_point;
+    int8_t output_zero_point;
+} tte_concat_params;
+
+/* x lies at (top, left, front) of y. */
+typedef struct {
+    uint16_t in_h, in_w, in_c;
+    uint16_t out_h, out_w, out_c;
+    uint16_t top, left, front;
+    int8_t fill;
+    int8_t input_zero_point, output_zero_point;
+    uint8_t pre_shift; /* 0..31 */
+    int32_t multiplier;
+} tte_pad_params;
+
+/* Output o was taken from the input at begin + o * step; steps are not 0. */
+typedef struct {
+    uint16_t in_h, in_w, in_c;
+    uint16_t out_h, out_w, out_c;
+    int32_t begin_h, begin_w, begin_c;
+    int32_t step_h, step_w, step_c;
+    uint8_t pre_shift; /* 0..31 */
+} tte_grad_place_params;
+
+typedef struct {
+    tte_window window; /* at most 256 taps */
+} tte_max_pool2d_params;
+
+typedef struct {
+    tte_window window;
+    uint8_t pre_shift; /* 0..31 */
+} tte_max_pool2d_grad_input_params;
+
+/* Whole factors; in_h, in_w: of the smaller map. */
+typedef struct {
+    uint16_t in_h, in_w, channels;
+    uint16_t factor_h, factor_w;
+} tte_resize_nearest2d_params;
+
+typedef struct {
+    uint16_t in_h, in_w, channels;
+    uint16_t factor_h, factor_w;
+    uint8_t pre_shift; /* 0..31 */
+} tte_resize_nearest2d_grad_input_params;
 
 typedef struct {
     uint16_t classes;

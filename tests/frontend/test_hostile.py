@@ -357,15 +357,15 @@ def test_unsupported_operators_are_all_listed(tmp_path: Path) -> None:
     """The first with its node, the others counted, and what is supported."""
 
     def change(model: onnx.ModelProto) -> None:
-        model.graph.node[1].op_type = "Sigmoid"
-        model.graph.node[3].op_type = "MaxPool"
+        model.graph.node[1].op_type = "Hardmax"
+        model.graph.node[3].op_type = "LRN"
         model.graph.node[3].name = "pool"
 
     text = broken(change, tmp_path)
     for part in (
-        "Sigmoid is not supported",
+        "Hardmax is not supported",
         "'relu1'",
-        "MaxPool (1)",
+        "LRN (1)",
         "GlobalAveragePool",
         "hint:",
     ):

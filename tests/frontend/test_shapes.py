@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.onnx_models import Net, nhwc, run_onnx
@@ -292,3 +293,237 @@ def test_map_shapes(tmp_path: Path) -> None:
     y = net.node("Reshape", "x", net.const([1, 2, 4, 4, 6], np.int64))
     with pytest.raises(TteError, match="4 dimensions"):
         load_model(net.save(tmp_path, net.node("Relu", y)))
+
+
+# ---- pooling ------------------------------------------------------------------------------
+
+MAX_POOLINGS: dict[str, dict[str, Any]] = {
+    "2x2": {"kernel_shape": [2, 2], "strides": [2, 2]},
+    "overlapping": {"kernel_shape": [3, 2], "pads": [1, 0, 1, 1], "strides": [2, 1]},
+    "same": {"kernel_shape": [3, 3], "auto_pad": "SAME_LOWER", "strides": [2, 2]},
+    "dilated": {"kernel_shape": [2, 3], "dilations": [3, 2]},
+    "ceil": {"kernel_shape": [3, 3], "strides": [3, 2], "ceil_mode": 1, "pads": [1, 1, 0, 0]},
+}
+
+
+@pytest.mark.parametrize("case", MAX_POOLINGS)
+def test_max_pool(case: str, tmp_path: Path) -> None:
+    net = Net((1, 3, 9, 8))
+    y = net.node("Relu", net.node("MaxPool", net.conv("x", 4, 3), **MAX_POOLINGS[case]))
+    graph = check(net, y, tmp_path)
+    assert kinds(graph) == ["conv2d", "max_pool2d"] and graph.ops[0].attrs.clamp[0] == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5, 4), (1, 3, 600), (1, 3, 20, 30)])
+def test_global_max_pool(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """Windows of more than 256 elements are taken apart."""
+    net = Net(shape)
+    graph = check(net, net.node("GlobalMaxPool", "x"), tmp_path)
+    assert kinds(graph) == ["max_pool2d"] * (1 if shape[2:] == (5, 4) else 2) + ["reshape"]
+
+
+def test_max_pool_of_a_series_and_reduce_max(tmp_path: Path) -> None:
+    net = Net((1, 3, 17))
+    y = net.node("MaxPool", net.node("Conv", "x", net.normal(4, 3, 3)), kernel_shape=[3])
+    y = net.node("ReduceMax", y, axes=[2], keepdims=0)
+    assert kinds(check(net, y, tmp_path)) == ["conv2d", "max_pool2d", "max_pool2d", "reshape"]
+
+
+# ---- parts --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [1, 2, -1])
+def test_concat(axis: int, tmp_path: Path) -> None:
+    net = Net((1, 3, 6, 4))
+    parts = [
+        net.conv("x", 4, 3, 1),
+        net.conv("x", 4, 3, 1),
+        "x" if axis == 1 else net.conv("x", 4, 3, 1),
+    ]
+    graph = check(net, net.node("Concat", *parts, axis=axis), tmp_path)
+    assert graph.ops[-1].kind == "concat" and graph.ops[-1].attrs.axis == {1: 3, 2: 1, -1: 2}[axis]
+
+
+def test_concat_of_channel_last_maps(tmp_path: Path) -> None:
+    """In the file's order: no transpose."""
+    net = Net((1, 5, 6, 3))
+    y = net.conv(net.node("Transpose", "x", perm=[0, 3, 1, 2]), 4, 3, pads=[1, 1, 1, 1])
+    y = net.node("Transpose", y, perm=[0, 2, 3, 1])
+    y = net.node("Concat", "x", y, axis=3)
+    y = net.conv(net.node("Transpose", y, perm=[0, 3, 1, 2]), 2, 7)
+    y = net.node("Transpose", y, perm=[0, 2, 3, 1])
+    graph = check(net, y, tmp_path, channels_last=True)
+    assert kinds(graph) == ["conv2d", "concat", "conv2d"]
+
+
+def test_concat_of_vectors(tmp_path: Path) -> None:
+    net = Net((1, 6))
+    parts = [net.gemm("x", 3, 6), "x", net.gemm("x", 2, 6), "x", net.gemm("x", 4, 6)]
+    check(net, net.gemm(net.node("Concat", *parts, axis=1), 5, 21), tmp_path)
+
+
+@pytest.mark.parametrize("opset", [9, 13, 18])
+def test_split(opset: int, tmp_path: Path) -> None:
+    net = Net((1, 7, 6, 4), opset=opset)
+    y = net.conv("x", 7, 7, 1)
+    a = [f"part{i}" for i in range(3)]
+    sizes: dict[str, Any] = {"split": [2, 2, 3]} if opset < 13 else {}
+    inputs = [y] if opset != 13 else [y, net.const([2, 2, 3], np.int64)]
+    if opset == 18:
+        sizes = {"num_outputs": 3}
+    net.nodes.append(onnx.helper.make_node("Split", inputs, a, "split", axis=1, **sizes))
+    widths = [3, 3, 1] if opset == 18 else [2, 2, 3]
+    branches = [net.conv(name, 3, width, 1) for name, width in zip(a, widths, strict=True)]
+    y = net.node("Add", net.node("Add", branches[0], branches[1]), branches[2])
+    graph = check(net, y, tmp_path)
+    assert kinds(graph).count("slice") == 3
+
+
+@pytest.mark.parametrize("opset", [9, 13])
+def test_slice(opset: int, tmp_path: Path) -> None:
+    net = Net((1, 4, 9, 8), opset=opset)
+    if opset == 9:
+        y = net.node("Slice", "x", axes=[1, 3], starts=[1, -6], ends=[1000, 7])
+    else:
+        lists = ([1, -6, 8], [1000, 7, -1000], [1, 3, 2], [2, 1, -3])
+        y = net.node("Slice", "x", *(net.const(one, np.int64) for one in lists))
+    y = net.conv(y, 3, 3 if opset == 9 else 2, 1)
+    assert kinds(check(net, y, tmp_path)) == ["slice", "conv2d"]
+
+
+@pytest.mark.parametrize("index", [2, [-1], [1, 3, 5]])
+def test_gather(index: Any, tmp_path: Path) -> None:
+    """The last step of a series, as a recurrent exporter or a class token has it."""
+    net = Net((1, 4, 9))
+    y = net.node(
+        "Gather", net.node("Conv", "x", net.normal(5, 4, 1)), net.const(index, np.int64), axis=2
+    )
+    check(net, net.node("Flatten", y), tmp_path)
+
+
+PADS: dict[str, tuple[list[int], float, str, list[str]]] = {
+    "before a convolution": ([0, 0, 1, 2, 0, 0, 1, 0], 0.0, "Conv", ["conv2d", "conv2d"]),
+    "with a value": ([0, 0, 1, 2, 0, 0, 1, 0], 0.5, "Conv", ["conv2d", "pad", "conv2d"]),
+    "before an average": ([0, 0, 1, 1, 0, 0, 1, 1], 0.0, "AveragePool", ["conv2d", "avg_pool2d"]),
+    "before a maximum": ([0, 0, 1, 1, 0, 0, 0, 0], 0.0, "MaxPool", ["conv2d", "max_pool2d"]),
+    "-inf": ([0, 0, 1, 1, 0, 0, 0, 0], -np.inf, "MaxPool", ["conv2d", "max_pool2d"]),
+    "cuts": ([0, 0, -1, 0, 0, 0, 1, -1], 0.0, "Conv", ["conv2d", "slice", "conv2d"]),
+    "channels": ([0, 1, 0, 0, 0, 2, 0, 0], 0.0, "Identity", ["conv2d", "pad"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PADS)
+def test_pad(case: str, tmp_path: Path) -> None:
+    pads, value, reader, expected = PADS[case]
+    net = Net((1, 3, 6, 5))
+    y = net.node("Relu", net.conv("x", 4, 3, 1))
+    y = net.node("Pad", y, net.const(pads, np.int64), net.const(value))
+    if reader == "Conv":
+        y = net.conv(y, 5, 4, pads=[0, 1, 0, 0])
+    elif reader != "Identity":
+        y = net.node(reader, y, kernel_shape=[3, 3], strides=[2, 2])
+    assert kinds(check(net, y, tmp_path)) == expected
+
+
+def test_pad_below_zero_stays(tmp_path: Path) -> None:
+    """Before a maximum of what may be negative, 0 is not nothing."""
+    net = Net((1, 3, 6, 5), opset=9)
+    y = net.node("Pad", net.conv("x", 4, 3, 1), pads=[0, 0, 1, 1, 0, 0, 1, 1], value=0.0)
+    y = net.node("MaxPool", y, kernel_shape=[3, 3])
+    assert kinds(check(net, y, tmp_path)) == ["conv2d", "pad", "max_pool2d"]
+
+
+def test_other_paddings_are_refused(tmp_path: Path) -> None:
+    net = Net((1, 3, 6, 5))
+    y = net.node("Pad", "x", net.const([0, 0, 1, 1, 0, 0, 1, 1], np.int64), mode="reflect")
+    with pytest.raises(TteError, match="reflect"):
+        load_model(net.save(tmp_path, net.conv(y, 2, 3)))
+
+
+# ---- larger maps --------------------------------------------------------------------------
+
+TRANSPOSED: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "2x2": ((4, 3, 2, 2), {"strides": [2, 2]}),
+    "4x4": ((4, 3, 4, 4), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    "asymmetric": (
+        (4, 3, 3, 2), {"strides": [2, 3], "pads": [1, 0, 0, 1], "output_padding": [1, 2]}
+    ),
+    "output_padding": (
+        (4, 3, 3, 3), {"strides": [2, 2], "pads": [1] * 4, "output_padding": [1, 1]}
+    ),
+    "dilated": ((4, 3, 3, 3), {"strides": [1, 2], "dilations": [2, 3]}),
+    "groups": ((4, 3, 3, 3), {"group": 2}),
+    "depthwise": ((4, 1, 2, 2), {"group": 4, "strides": [2, 2]}),
+    "same upper": ((4, 3, 3, 3), {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+    "output_shape": ((4, 3, 3, 3), {"strides": [2, 2], "output_shape": [9, 10]}),
+    "gaps": ((4, 3, 1, 1), {"strides": [2, 2]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TRANSPOSED)
+def test_conv_transpose(case: str, tmp_path: Path) -> None:
+    shape, attrs = TRANSPOSED[case]
+    net = Net((1, 4, 5, 5))
+    out_c = shape[1] * attrs.get("group", 1)
+    y = net.node("ConvTranspose", "x", net.normal(*shape), net.normal(out_c), **attrs)
+    y = net.node("Relu", net.batch_norm(y, out_c))
+    assert kinds(check(net, y, tmp_path)) == ["conv_transpose2d"]
+
+
+def test_conv_transpose_of_a_series(tmp_path: Path) -> None:
+    net = Net((1, 4, 7))
+    y = net.node("ConvTranspose", "x", net.normal(4, 3, 4), strides=[2], pads=[1, 2])
+    assert kinds(check(net, y, tmp_path)) == ["conv_transpose2d"]
+
+
+def test_scales_of_transposed_weights_are_per_output(tmp_path: Path) -> None:
+    net = Net((1, 4, 5, 5))
+    codes = net.rng.integers(-127, 128, (4, 3, 2, 2))
+    weight = net.dequantized(codes, [0.01, 0.02, 0.03], axis=1)
+    graph = check(net, net.node("ConvTranspose", "x", weight, strides=[2, 2]), tmp_path)
+    tensor = graph[graph.ops[0].inputs[1]]
+    assert tensor.quant is not None and tensor.quant.axis == 0 and tensor.type.dtype == "int8"
+
+
+FLOOR = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+CENTRED = {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
+RESIZES: dict[str, tuple[int, dict[str, Any], list[float]]] = {
+    "pytorch": (13, FLOOR, [1, 1, 2, 2]),
+    "default": (13, {}, [1, 1, 3, 2]),
+    "keras": (13, CENTRED, [1, 1, 2, 4]),
+    "down": (13, FLOOR, [1, 1, 0.5, 1]),
+    "opset 10": (10, {"mode": "nearest"}, [1, 1, 2, 2]),
+    "upsample": (9, {"mode": "nearest"}, [1, 1, 2, 3]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RESIZES)
+def test_resize(case: str, tmp_path: Path) -> None:
+    opset, attrs, scales = RESIZES[case]
+    net = Net((1, 3, 6, 4), opset=opset)
+    x = net.conv("x", 4, 3, 1)
+    if opset < 11:
+        y = net.node("Upsample" if opset == 9 else "Resize", x, net.const(scales), **attrs)
+    else:
+        y = net.node("Resize", x, "", net.const(scales), **attrs)
+    graph = check(net, net.conv(y, 2, 4, 1), tmp_path)
+    assert kinds(graph)[1] == ("slice" if case == "down" else "resize_nearest2d")
+
+
+def test_resize_to_sizes(tmp_path: Path) -> None:
+    net = Net((1, 3, 6, 4), opset=18)
+    y = net.node("Resize", "x", "", "", net.const([12, 4], np.int64), axes=[2, 3])
+    assert kinds(check(net, net.conv(y, 2, 3), tmp_path)) == ["resize_nearest2d", "conv2d"]
+
+
+@pytest.mark.parametrize(
+    ("attrs", "scales", "expected"),
+    [({"mode": "linear"}, [1, 1, 2, 2], "linear"), ({}, [1, 1, 1.5, 1], "whole factors")],
+)
+def test_other_resizes_are_refused(
+    attrs: dict[str, Any], scales: list[float], expected: str, tmp_path: Path
+) -> None:
+    net = Net((1, 3, 6, 4))
+    y = net.node("Resize", "x", "", net.const(scales), **attrs)
+    with pytest.raises(TteError, match=expected):
+        load_model(net.save(tmp_path, net.conv(y, 2, 3, 1)))

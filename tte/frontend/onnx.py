@@ -439,8 +439,10 @@ class _Importer:
         spec = FLOAT_OPS[kind]
         layouts = [self.layout(name) for name in inputs if name not in self.new_weights]
         main = max(layouts, key=lambda layout: (len(layout.shape), math.prod(layout.shape)))
+        usual = channels_last(len(main.shape))
         if order is None:
-            order = main.memory if spec.any_order else channels_last(len(main.shape))
+            as_stored = spec.any_order and main.ordered(usual).moving != main.moving
+            order = main.memory if as_stored else usual
         tensors = []
         for name in inputs:
             if name not in self.new_weights:

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from tte.ir.quant import QuantParams
 
-DTYPE_BITS = {"int8": 8, "int16": 16, "int32": 32, "float32": 32, "bit": 1}
+DTYPE_BITS = {"int8": 8, "uint8": 8, "int16": 16, "int32": 32, "float32": 32, "bit": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
     """Shape and element type. Activations are NHWC with N = 1 (or [1, C]), convolution
-    weights OHWI, depthwise weights [C, kernel_h, kernel_w, 1]. `bit` is a packed mask."""
+    weights OHWI, depthwise weights [C, kernel_h, kernel_w, 1]. `bit` is a packed mask,
+    `uint8` an index."""
 
     shape: tuple[int, ...]
     dtype: str

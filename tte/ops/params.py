@@ -202,19 +202,114 @@ class ChannelsParams(Params):
 
 
 @dataclass(frozen=True, slots=True)
-class TransposeParams(Params):
-    """Axes in the order of the output."""
+class StridedCopyParams(Params):
+    """A selection of elements, axes in the order of the output."""
 
+    offset: i32
     size_0: u32
     size_1: u32
     size_2: u32
     size_3: u32
     size_4: u32
-    stride_0: u32
-    stride_1: u32
-    stride_2: u32
-    stride_3: u32
-    stride_4: u32
+    stride_0: i32
+    stride_1: i32
+    stride_2: i32
+    stride_3: i32
+    stride_4: i32
+
+
+@dataclass(frozen=True, slots=True)
+class ConcatParams(Params):
+    """Up to four inputs behind one another."""
+
+    outer: u32
+    a_elems: u32
+    b_elems: u32
+    c_elems: u32
+    d_elems: u32
+    pre_shift: u8
+    a_zero_point: i8
+    b_zero_point: i8
+    c_zero_point: i8
+    d_zero_point: i8
+    output_zero_point: i8
+
+
+@dataclass(frozen=True, slots=True)
+class PadParams(Params):
+    """A map with a border."""
+
+    in_h: u16
+    in_w: u16
+    in_c: u16
+    out_h: u16
+    out_w: u16
+    out_c: u16
+    top: u16
+    left: u16
+    front: u16
+    fill: i8
+    input_zero_point: i8
+    output_zero_point: i8
+    pre_shift: u8
+    multiplier: i32
+
+
+@dataclass(frozen=True, slots=True)
+class GradPlaceParams(Params):
+    """The gradient of a slice, of concat and of pad."""
+
+    in_h: u16
+    in_w: u16
+    in_c: u16
+    out_h: u16
+    out_w: u16
+    out_c: u16
+    begin_h: i32
+    begin_w: i32
+    begin_c: i32
+    step_h: i32
+    step_w: i32
+    step_c: i32
+    pre_shift: u8
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool2dParams(Params):
+    """Max pooling."""
+
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool2dGradInputParams(Params):
+    """The gradient of max pooling."""
+
+    window: Window
+    pre_shift: u8
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeNearest2dParams(Params):
+    """Every pixel becomes a block."""
+
+    in_h: u16
+    in_w: u16
+    channels: u16
+    factor_h: u16
+    factor_w: u16
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeNearest2dGradInputParams(Params):
+    """The gradient of that."""
+
+    in_h: u16
+    in_w: u16
+    channels: u16
+    factor_h: u16
+    factor_w: u16
+    pre_shift: u8
 
 
 @dataclass(frozen=True, slots=True)

@@ -313,7 +313,9 @@ class IntegerOp:
     `output_factors(op)`: M per channel, which leads from dL/dy to dL/d(acc).
     `accumulate(op, inputs)`: a gradient op's sums, linear, exact in float64 and usable on real
     numbers too (calibration). `scratch_bytes(op, graph)`. `in_place(op)`: inputs whose place
-    the first output may take over when they die here. `macs(op, graph)`.
+    the first output may take over when they die here. `macs(op, graph)`. `saved`: the type of
+    the second output, which training alone needs: a clamp mask (bit), or what the gradient rule
+    asks for.
     """
 
     kind: str
@@ -326,6 +328,7 @@ class IntegerOp:
     scratch_bytes: Callable[[Op, Graph], int] = lambda op, graph: 0
     in_place: Callable[[Op], tuple[int, ...]] = lambda op: ()
     macs: Callable[[Op, Graph], int] = lambda op, graph: 0
+    saved: str = "bit"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tte.ir import Graph, Role
+from tte.ir import Graph, Op, Role
 from tte.ops import INTEGER_OPS
 from tte.ops.loss import SoftmaxCrossEntropyAttrs
 from tte.ops.quantized import GradInputAttrs
@@ -30,7 +30,7 @@ def differentiate(graph: Graph) -> Graph:
     """
     builder = GraphBuilder(graph.name, dict(graph.tensors), [])
     for op in graph.ops:
-        builder.ops.append(replace(op, outputs=_with_mask(builder, op.outputs)))
+        builder.ops.append(replace(op, outputs=_with_saved(builder, op)))
     forward = tuple(builder.ops)
     backward = Backward(builder, graph, STEP)
     _add_loss(graph, backward)
@@ -40,7 +40,8 @@ def differentiate(graph: Graph) -> Graph:
         if shares and spec.gradient is not None:
             builder.origin = op.origin
             factors = spec.output_factors(op) if spec.output_factors else (1.0,)
-            mask = op.outputs[1] if len(op.outputs) > 1 else ""
+            masked = len(op.outputs) > 1 and spec.saved == "bit"
+            mask = op.outputs[1] if masked else ""
             grad = _combine(builder, op.outputs[0], shares, factors, mask)
             spec.gradient(op, grad, backward)
     updated = [
@@ -56,12 +57,16 @@ def differentiate(graph: Graph) -> Graph:
     )
 
 
-def _with_mask(builder: GraphBuilder, outputs: tuple[str, ...]) -> tuple[str, ...]:
-    """Fills an op's second output, the clamp mask, which forward graphs leave open."""
-    if len(outputs) < 2:
-        return outputs
-    shape = builder.tensors[outputs[0]].type.shape
-    return outputs[0], builder.tensor(f"{outputs[0]}.mask", shape, "bit", Role.ACTIVATION)
+def _with_saved(builder: GraphBuilder, op: Op) -> tuple[str, ...]:
+    """Fills an op's second output, which forward graphs leave open: the clamp mask, or what else
+    the gradient rule needs."""
+    if len(op.outputs) < 2:
+        return op.outputs
+    shape = builder.tensors[op.outputs[0]].type.shape
+    dtype = INTEGER_OPS[op.kind].saved
+    suffix = "mask" if dtype == "bit" else "index"
+    saved = builder.tensor(f"{op.outputs[0]}.{suffix}", shape, dtype, Role.ACTIVATION)
+    return op.outputs[0], saved
 
 
 def _add_loss(graph: Graph, backward: Backward) -> None:

@@ -25,9 +25,10 @@ from tte.ops.window import WindowAttrs
 
 Array = NDArray[Any]
 
-LAYERS = ("conv2d", "depthwise_conv2d", "linear")
+LAYERS = ("conv2d", "depthwise_conv2d", "conv_transpose2d", "linear")
 CLAMPED = (*LAYERS, "add")
-MOVERS = ("reshape", "transpose", "max_pool2d")  # their output's elements are their input's
+# Their output's elements are their input's.
+MOVERS = ("reshape", "transpose", "max_pool2d", "slice", "resize_nearest2d")
 MAX_DIAGONAL = 1024  # channels of a batch_norm that becomes a linear layer
 
 
@@ -37,7 +38,7 @@ def fold(graph: Graph) -> Graph:
     graph = fold_batch_norms(graph)
     graph = pointwise_to_linear(graph)
     graph = fuse_clips(hoist_clips(graph))
-    graph = absorb_transposes(graph)
+    graph = absorb_transposes(fold_pads(graph))
     graph = finish_output(graph)
     return saturate(graph)
 
@@ -429,6 +430,64 @@ def _absorbing(graph: Graph, name: str) -> list[str]:
         elif reader.kind != "linear":
             return []
     return found
+
+
+# ---- padding ------------------------------------------------------------------------------
+
+
+def fold_pads(graph: Graph) -> Graph:
+    """A border that convolutions and poolings alone read becomes their padding."""
+    pads = {
+        op.outputs[0]: op
+        for op in graph.ops
+        if op.kind == "pad"
+        and op.outputs[0] not in graph.outputs
+        and all(_takes_pad(graph, op, reader) for reader in graph.consumers.get(op.outputs[0], ()))
+    }
+    draft = _Draft.of(graph)
+    for op in graph.ops:
+        pad = pads.get(op.inputs[0])
+        if pad is not None:
+            top, left, bottom, right = op.attrs.window.pads
+            (before_h, before_w, _), (after_h, after_w, _) = pad.attrs.before, pad.attrs.after
+            around = (top + before_h, left + before_w, bottom + after_h, right + after_w)
+            changes = {"count_include_pad": True} if op.kind == "avg_pool2d" else {}
+            window = replace(op.attrs.window, pads=around)
+            op = replace(
+                op,
+                inputs=(pad.inputs[0], *op.inputs[1:]),
+                attrs=replace(op.attrs, window=window, **changes),
+            )
+        elif op.outputs[0] in pads:
+            continue
+        elif op.kind == "pad" and np.isinf(op.attrs.value):
+            raise TteError(
+                "padding with infinity is supported before a max pooling only",
+                where=op.origin,
+                hint="pad with a number",
+            )
+        draft.append(op)
+    return draft.finish(graph)
+
+
+def _takes_pad(graph: Graph, pad: Op, reader: Op) -> bool:
+    """Whether the border does in the reader's own padding what it does now."""
+    if any((pad.attrs.before[2], pad.attrs.after[2])) or reader.inputs[0] != pad.outputs[0]:
+        return False
+    value = pad.attrs.value
+    if reader.kind in ("conv2d", "depthwise_conv2d"):
+        return bool(value == 0)
+    if reader.kind == "avg_pool2d":
+        return value == 0 and (reader.attrs.count_include_pad or not any(reader.attrs.window.pads))
+    if reader.kind != "max_pool2d" or any(reader.attrs.window.pads):
+        return False
+    # 0 is as good as nothing where nothing is below 0, if each window holds an element of the map.
+    x = graph.producers.get(pad.inputs[0])
+    positive = x is not None and x.kind in (*CLAMPED, "clip") and x.attrs.clamp[0] >= 0
+    (before_h, before_w, _), (after_h, after_w, _) = pad.attrs.before, pad.attrs.after
+    kernel = reader.attrs.window.kernel
+    inside = max(before_h, after_h) < kernel[0] and max(before_w, after_w) < kernel[1]
+    return bool(value == -np.inf or (value == 0 and positive)) and inside
 
 
 # ---- output and saturation ----------------------------------------------------------------

@@ -19,7 +19,12 @@ import numpy as np
 from tte.errors import TteError
 from tte.ir import Graph, Op, TrainPlan, Update
 
-LAYER_KINDS = ("conv2d_int8", "depthwise_conv2d_int8", "linear_int32")
+LAYER_KINDS = (
+    "conv2d_int8",
+    "depthwise_conv2d_int8",
+    "conv_transpose2d_int8",
+    "linear_int32",
+)
 MAX_FILE_BYTES = 4 * 2**20
 FORMS = "head, bias:K, last:K, full, or a JSON file"
 

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nearest-neighbour upsampling by whole factors: every pixel becomes a block, in the codes of the
+input. Its gradient is the sum over the block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tte.ir import Graph, Op, TensorType
+from tte.ops import params
+from tte.ops.layout import axes_of, channels_last
+from tte.ops.quantized import GradInputAttrs, grad_call, grad_epilogue
+from tte.ops.slice import emit_slice
+from tte.ops.spec import (
+    Array,
+    Backward,
+    Contribution,
+    Family,
+    FloatOp,
+    GradScale,
+    Importer,
+    IntegerOp,
+    KernelCall,
+    OnnxNode,
+    Quantizer,
+    Sample,
+    TensorArg,
+)
+from tte.ops.window import WindowAttrs, hwc
+
+MAX_SIZE = 0xFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeAttrs:
+    """Input: x. `factors`: rows and columns of a pixel's block."""
+
+    factors: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeGradAttrs(GradInputAttrs):
+    """Inputs: grad_output, addend or "", mask or ""."""
+
+    factors: tuple[int, int] = (1, 1)
+
+
+def infer(attrs: ResizeAttrs, types: Sequence[TensorType]) -> TensorType:
+    """Output type."""
+    _, height, width, channels = types[0].shape
+    return TensorType((1, height * attrs.factors[0], width * attrs.factors[1], channels), "float32")
+
+
+def upsampled(op: Op, inputs: Sequence[Array]) -> Array:
+    """Real numbers or codes."""
+    rows, cols = op.attrs.factors
+    return inputs[0].repeat(rows, axis=1).repeat(cols, axis=2)
+
+
+def quantize(op: Op, quantizer: Quantizer) -> None:
+    """One resize_nearest2d_int8."""
+    quantizer.builder.op("resize_nearest2d_int8", op.name, op.inputs, op.outputs, op.attrs)
+
+
+# ---- nodes --------------------------------------------------------------------------------
+
+
+def resize_from_onnx(node: OnnxNode, importer: Importer) -> None:
+    """Resize and Upsample: nearest, by factors or to sizes, where each output is a copy of every
+    k-th input or each input is copied k times."""
+    mode = node.attrs.get("mode", "nearest")
+    if mode != "nearest":
+        raise importer.fail(
+            f"its mode is {mode!r}", "use nearest, or a ConvTranspose with fixed weights"
+        )
+    shape = importer.layout(node.inputs[0]).shape
+    sizes = _sizes(node, importer, shape)
+    factors: dict[int, int] = {}
+    cuts = []
+    for axis, (before, (after, scale)) in enumerate(zip(shape, sizes, strict=True)):
+        index = _sources(node, importer, before, after, scale)
+        if index == [i // (after // before or 1) for i in range(after)] and after % before == 0:
+            if after != before:
+                factors[axis] = after // before
+            continue
+        step = index[1] - index[0] if len(index) > 1 else 1
+        if step < 1 or index != [index[0] + step * i for i in range(after)]:
+            raise importer.fail(
+                f"axis {axis} is resized from {before} to {after}; only whole factors are supported"
+            )
+        cuts.append((axis, index[0], step, after))
+    x = node.inputs[0]
+    if cuts:
+        emit_slice(importer, x, cuts)
+        x = node.outputs[0]
+    layout = importer.layout(x)
+    order = layout.memory
+    if any(layout.axis(axis) == 3 for axis in factors) or len(layout.map_shape) == 2:
+        order = channels_last(len(shape))
+    stored = layout.ordered(order)
+    places = {stored.axis(axis): factor for axis, factor in factors.items()}
+    if not factors:
+        importer.alias(x)
+    elif not set(places) <= {1, 2} or len(stored.map_shape) != 4:
+        raise importer.fail(f"an activation of shape {list(shape)} cannot be resized so")
+    else:
+        attrs = ResizeAttrs((places.get(1, 1), places.get(2, 1)))
+        importer.emit("resize_nearest2d", [x], attrs, order)
+
+
+def _sizes(node: OnnxNode, importer: Importer, shape: Sequence[int]) -> list[tuple[int, float]]:
+    """(size, scale) of each axis of the output."""
+    position = {"Upsample": 1, "Resize": 1 if node.opset < 11 else 2}[node.op_type]
+
+    def constant(at: int) -> list[float]:
+        if len(node.inputs) <= at or not node.inputs[at]:
+            return []
+        value = importer.constant(node.inputs[at])
+        if value is None:
+            raise importer.fail("its scales or sizes must be constant")
+        return [float(one) for one in value.reshape(-1)]
+
+    scales = [float(one) for one in node.attrs.get("scales", ())] or constant(position)
+    wanted = [] if scales else constant(3)
+    axes = node.attrs.get("axes")
+    try:
+        axes = (
+            tuple(range(len(shape))) if axes is None else axes_of({"axes": axes}, None, len(shape))
+        )
+    except ValueError as error:
+        raise importer.fail(str(error)) from error
+    if node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise importer.fail("keep_aspect_ratio_policy is not supported", "give all sizes")
+    given = scales or wanted
+    if len(given) != len(axes) or not all(0 < one <= MAX_SIZE for one in given):
+        raise importer.fail(f"its scales or sizes {given} do not fit {list(shape)}")
+    result = [(size, 1.0) for size in shape]
+    for axis, value in zip(axes, given, strict=True):
+        after = int(np.floor(shape[axis] * value)) if scales else int(value)
+        if not 1 <= after <= MAX_SIZE:
+            raise importer.fail(f"axis {axis} gets the size {after}")
+        result[axis] = (after, value if scales else after / shape[axis])
+    return result
+
+
+def _sources(
+    node: OnnxNode, importer: Importer, before: int, after: int, scale: float
+) -> list[int]:
+    """The input element of each output element along an axis: ONNX's Resize."""
+    if before == after and scale == 1.0:
+        return list(range(before))
+    old = node.op_type == "Upsample" or node.opset < 11
+    way = "asymmetric" if old else node.attrs.get("coordinate_transformation_mode", "half_pixel")
+    rounding = "floor" if old else node.attrs.get("nearest_mode", "round_prefer_floor")
+    i = np.arange(after, dtype=np.float64)
+    if way == "asymmetric":
+        x = i / scale
+    elif way in ("half_pixel", "half_pixel_symmetric") or (
+        way == "pytorch_half_pixel" and after > 1
+    ):
+        x = (i + 0.5) / scale - 0.5
+    elif way == "pytorch_half_pixel":
+        x = i * 0
+    elif way == "align_corners":
+        x = i * (before - 1) / max(1, after - 1)
+    else:
+        raise importer.fail(f"coordinate_transformation_mode {way!r} is not supported")
+    rounded = {
+        "floor": np.floor(x),
+        "ceil": np.ceil(x),
+        "round_prefer_floor": np.ceil(x - 0.5),
+        "round_prefer_ceil": np.floor(x + 0.5),
+    }.get(rounding)
+    if rounded is None:
+        raise importer.fail(f"nearest_mode {rounding!r} is unknown")
+    return [int(one) for one in rounded.clip(0, before - 1)]
+
+
+# ---- integer ops --------------------------------------------------------------------------
+
+
+def kernel_call(op: Op, graph: Graph) -> KernelCall:
+    """tte_resize_nearest2d_int8."""
+    x = op.inputs[0]
+    kernel_params = params.ResizeNearest2dParams(*hwc(graph[x].type), *op.attrs.factors)
+    args = (TensorArg(x), TensorArg(op.outputs[0]))
+    return KernelCall(f"tte_{op.kind}", kernel_params, args)
+
+
+def gradient(op: Op, grad: str, backward: Backward) -> None:
+    """The sum over each pixel's block."""
+    shape, factors = backward.graph[op.inputs[0]].type.shape, op.attrs.factors
+
+    def emit(scale: GradScale, addend: str, mask: str, output: str) -> None:
+        backward.builder.op(
+            "resize_nearest2d_grad_input_int8",
+            f"{op.name}.grad_input",
+            [grad, addend, mask],
+            [output],
+            ResizeGradAttrs(WindowAttrs((1, 1)), shape, scale, factors=factors),
+        )
+
+    backward.contribute(op.inputs[0], Contribution((1.0,), emit=emit))
+
+
+def grad_input_sums(op: Op, inputs: Sequence[Array]) -> Array:
+    """Sums over blocks."""
+    rows, cols = op.attrs.factors
+    _, height, width, channels = op.attrs.shape
+    return inputs[0].reshape(-1, height, rows, width, cols, channels).sum(axis=(2, 4))
+
+
+def grad_input_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
+    """int8 grad_input and its saturations."""
+    grad, addend, mask = inputs
+    return grad_epilogue(op, grad_input_sums(op, [grad.astype(np.int64)]), addend, mask)
+
+
+def grad_input_call(op: Op, graph: Graph) -> KernelCall:
+    """tte_resize_nearest2d_grad_input_int8."""
+    in_h, in_w, channels = hwc(graph[op.outputs[0]].type)
+    rows, cols = op.attrs.factors
+    kernel_params = params.ResizeNearest2dGradInputParams(
+        in_h, in_w, channels, rows, cols, op.attrs.scale.pre_shift
+    )
+    return grad_call(op, kernel_params, [op.inputs[0]])
+
+
+FAMILY = Family(
+    float_ops=(
+        FloatOp(
+            "resize_nearest2d",
+            infer,
+            upsampled,
+            quantize,
+            {"Resize": resize_from_onnx, "Upsample": resize_from_onnx},
+            keeps_quant=True,
+        ),
+    ),
+    integer_ops=(
+        IntegerOp(
+            "resize_nearest2d_int8",
+            lambda op, inputs: [upsampled(op, inputs)],
+            kernel_call,
+            gradient=gradient,
+            output_factors=lambda op: (1.0,),
+        ),
+        IntegerOp(
+            "resize_nearest2d_grad_input_int8",
+            grad_input_reference,
+            grad_input_call,
+            accumulate=grad_input_sums,
+            in_place=lambda op: (1,),
+        ),
+    ),
+    samples=(
+        Sample("2x2", "resize_nearest2d", ResizeAttrs((2, 2)), ((1, 3, 4, 5),)),
+        Sample("1x3", "resize_nearest2d", ResizeAttrs((1, 3)), ((1, 1, 5, 2),)),
+    ),
+)
