@@ -60,6 +60,7 @@ def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
     names = program.class_names
     return {
         "schema": MANIFEST_SCHEMA,
+        "id": program.state_id,
         "model": {"name": program.name, "sha256": program.model_sha256},
         "board": program.board.name,
         "cpu": program.board.core,

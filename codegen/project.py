@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The firmware project around the generated network: board files, kernels, build files.
 
-    src/main.c            the harness (src/model.c and src/model.h come from the emitter)
+    src/                  the firmware around the network (model.* and data.* come from the
+                          emitter)
     kernels/              the kernels in use and their headers; kernels/armv7em/ the faster ones
                           and the assembly that they share
     board/                startup.c, port.c, board.h, link.ld; board/libc/ for zig and clang
@@ -132,10 +133,12 @@ def _size_bits(region: MpuRegion) -> int:
 def _copies(board: Board) -> dict[str, str]:
     boards, runtime = boards_dir(), runtime_dir()
     files = {
-        "src/main.c": _read(runtime / "firmware" / "main.c"),
         "host/port.c": _read(boards / "common" / "host" / "port.c"),
         "board/libc/string.h": _read(boards / "common" / "libc" / "string.h"),
     }
+    for folder in ("firmware", "link"):
+        for path in (runtime / folder).glob("*.[ch]"):
+            files[f"src/{path.name}"] = _read(path)
     for source in board.sources:
         files[f"board/{PurePosixPath(source).name}"] = _read(boards / source)
     return files

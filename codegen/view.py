@@ -129,6 +129,7 @@ class ProgramView:
             "title": cformat.comment(f"{program.name} for {program.board.name}"),
             "version": __version__,
             "model_sha256": program.model_sha256,
+            "model_id": ", ".join(f"0x{byte:02x}" for byte in bytes.fromhex(program.state_id)),
             "update": cformat.comment(program.plan.spec.rsplit("/", 1)[-1]),
             "arena_bytes": program.memory.arena_bytes,
             "lower_bound_bytes": program.memory.lower_bound_bytes,

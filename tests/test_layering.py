@@ -23,7 +23,8 @@ LAYERS = (
     ("codegen",),
     ("build",),
     ("report",),
-    ("emulate", "device", "search"),
+    ("device",),
+    ("emulate", "search"),
     ("cli",),
     ("__main__",),
 )

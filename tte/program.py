@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from tte.board import Board
@@ -52,6 +53,22 @@ class Program:
         for op in sorted(updates, key=lambda op: (positions[op.attrs.layer], op.attrs.param)):
             order.update(dict.fromkeys(op.inputs[-2:]))
         return tuple(order)
+
+    @property
+    def state_id(self) -> str:
+        """Names what trained state belongs to, 32 hexadecimal digits: model, input, classes and the
+        trained tensors with their first values. Programs with one id, on whatever board, may
+        exchange their state; all else (order, placement, chains, kernels) does not change it."""
+        digest = hashlib.sha256()
+        logits = self.graph[self.graph.outputs[0]].type
+        for part in (self.model_sha256, repr(self.input), repr(logits), repr(self.plan.updates)):
+            digest.update(part.encode() + b"\0")
+        for name in self.trained:
+            tensor = self.graph[name]
+            assert tensor.data is not None
+            digest.update(f"{name}\0{tensor.type}\0{tensor.quant}\0".encode())
+            digest.update(tensor.data.tobytes())
+        return digest.hexdigest()[:32]
 
     @property
     def trainable_bytes(self) -> int:

@@ -27,6 +27,7 @@ def fake_program(board: str, sram_limit_bytes: int) -> dict[str, Any]:
     """The program.json that belongs to fake/model.c."""
     return {
         "schema": "tte-program/1",
+        "id": bytes(range(1, 17)).hex(),
         "board": board,
         "compiler": None,
         "memory": {"sram_limit_bytes": sram_limit_bytes, "flash_limit_bytes": 1 << 20},

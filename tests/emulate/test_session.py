@@ -14,12 +14,25 @@ import pytest
 
 from tests.emulate.fake_project import MakeProject, OpenFake, fake_program, firmware_of
 from tte.board import load_board
+from tte.device.client import (
+    INFER,
+    INPUT,
+    METRICS,
+    OUTPUT,
+    READ,
+    SETTINGS,
+    STATE,
+    TARGET,
+    TRAIN,
+    factor,
+)
+from tte.device.link import CommandRefused
 from tte.emulate import Session, open_session
-from tte.emulate.session import factor
 from tte.errors import FirmwareFault, TteError
 
 EMULATORS = ["unicorn", "qemu"]
 READ_PAST, WRITE_PAST, RECURSE, HANG = 100, 101, 102, 103
+BAD_COMMAND, BAD_ARGUMENT, BAD_STATE = 3, 4, 5
 WRITE_FLASH, JUMP_TO_SRAM, READ_LAST_WORD = 104, 105, 106
 SAMPLE = np.array([4, -3, 2, -1, 0, 1, 2, 3], dtype=np.int8)
 
@@ -30,7 +43,7 @@ def misbehaving(what: int) -> np.ndarray[Any, np.dtype[np.int8]]:
 
 def conversation(session: Session) -> list[object]:
     """Everything that must not depend on where the firmware runs."""
-    said: list[object] = [session.hello()]
+    said: list[object] = [session.hello().state_bytes]
     session.set_learning_rate(0.9)
     for step in range(12):
         sample = (SAMPLE.astype(np.int32) * (step + 5) % 97).astype(np.int8)
@@ -64,8 +77,7 @@ def test_answers_are_equal_everywhere(board: str, compiler: str, open_fake: Open
             assert conversation(session) == expected, emulator
             stacks.add(session.stack_bytes())
             assert session.emulator_name == emulator and session.emulator_version
-            session.quit()
-    assert len(stacks) == 1 and 64 < stacks.pop() < 1024
+    assert len(stacks) == 1 and 64 < stacks.pop() < 2048
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "zig"])
@@ -154,24 +166,45 @@ def test_a_crash_on_the_host_is_a_fault(open_fake: OpenFake) -> None:
 
 
 @pytest.mark.parametrize("emulator", [*EMULATORS, "host"])
-def test_an_unknown_command_ends_the_firmware(emulator: str, open_fake: OpenFake) -> None:
-    with open_fake(emulator) as session:
-        session._transport.send(b"?")
-        with pytest.raises(FirmwareFault) as caught:
-            session.stack_bytes()
-    assert "status 2" in caught.value.what
-
-
-@pytest.mark.parametrize("emulator", [*EMULATORS, "host"])
-def test_an_unknown_label_is_not_trained(emulator: str, open_fake: OpenFake) -> None:
+def test_what_is_wrong_is_refused_and_changes_nothing(emulator: str, open_fake: OpenFake) -> None:
     with open_fake(emulator) as session:
         session.set_learning_rate(0.5)
         before = session.state()
-        session._transport.send(b"T" + struct.pack("<I", 3) + SAMPLE.tobytes())
-        assert session._transport.receive(4) == struct.pack("<i", -(2**31))
-        assert session.state() == before
         with pytest.raises(TteError):
             session.train(SAMPLE, 3)
+        for label in (3, 2**31, 2**32 - 1):
+            session._write(TARGET, struct.pack("<I", label))
+            session._write(INPUT, SAMPLE.tobytes())
+            assert refusal(session, TRAIN, struct.pack("<I", 0)) == BAD_ARGUMENT
+        assert refusal(session, INFER, b"") is None  # the sample is still whole
+        assert refusal(session, INFER, b"") == BAD_STATE
+        assert refusal(session, 99, b"") == BAD_COMMAND
+        assert refusal(session, METRICS, bytes(9)) == BAD_ARGUMENT
+        for read in ((STATE, 37, 1), (STATE, 2**32 - 1, 1), (9, 0, 1), (INPUT, 0, 1)):
+            assert refusal(session, READ, struct.pack("<BIH", *read)) == BAD_ARGUMENT, read
+        for region, offset, data in (
+            (INPUT, 1, b"x"), (INPUT, 0, bytes(9)), (INPUT, 2**32 - 1, b"xx"),
+            (TARGET, 0, bytes(5)), (TARGET, 2**32 - 4, bytes(8)), (STATE, 36, b"x"),
+            (STATE, 2**32 - 1, b"xy"), (STATE, 0, bytes(37)), (OUTPUT, 0, b"x"), (0, 0, b""),
+            (SETTINGS, 0, bytes(7)), (SETTINGS, 0, struct.pack("<Ii", 1, 0)),
+            (SETTINGS, 0, struct.pack("<Ii", 1 << 30, -1)),
+            (SETTINGS, 0, struct.pack("<Ii", 1 << 30, 127)),
+        ):  # fmt: skip
+            session.link.post(struct.pack("<BI", region, offset) + data)
+            with pytest.raises(CommandRefused) as caught:
+                session.metrics()
+            assert caught.value.status == BAD_ARGUMENT, (region, offset)
+        assert session.state() == before
+        assert session.metrics().steps == 0
+
+
+def refusal(session: Session, command: int, payload: bytes) -> int | None:
+    """The status of a request that is refused."""
+    try:
+        session.link.call(command, payload)
+    except CommandRefused as refused:
+        return refused.status
+    return None
 
 
 def test_a_sample_of_the_wrong_kind_is_refused(open_fake: OpenFake) -> None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs firmware: one harness protocol, several emulators behind it.
+"""Runs firmware: one protocol, several emulators behind it.
 
-session.py speaks the protocol of runtime_c/firmware/main.c over a Transport; host.py,
+session.py is a device (tte/device) over a Transport; host.py,
 unicorn_backend.py and qemu.py are transports; faults.py words what goes wrong.
 """
 
-from tte.emulate.session import Hello, OpCounts, Session, Transport, open_session
+from tte.emulate.session import OpCounts, Session, Transport, open_session
 
-__all__ = ["Hello", "OpCounts", "Session", "Transport", "open_session"]
+__all__ = ["OpCounts", "Session", "Transport", "open_session"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import platform
+import select
 import signal
 import subprocess
 import weakref
@@ -13,6 +14,8 @@ from pathlib import Path
 from tte.emulate import faults
 from tte.emulate.worker import OutOfTime, Worker
 from tte.errors import FirmwareFault
+
+_READ_BYTES = 65536
 
 
 class HostTransport:
@@ -37,8 +40,14 @@ class HostTransport:
     def send(self, data: bytes) -> None:
         self._call(lambda: self._write(data))
 
-    def receive(self, count: int) -> bytes:
-        return self._call(lambda: self._read(count))
+    @property
+    def bits_per_s(self) -> None:
+        return None
+
+    def receive(self, timeout_s: float | None) -> bytes:
+        if timeout_s is not None and not self._is_ready(timeout_s):
+            return b""
+        return self._call(self._read)
 
     def count_ops(self, command: Callable[[], object]) -> dict[int, int] | None:
         return None
@@ -74,15 +83,16 @@ class HostTransport:
             raise self._ended() from None
         return b""
 
-    def _read(self, count: int) -> bytes:
+    def _is_ready(self, timeout_s: float) -> bool:
         assert self._process.stdout is not None
-        data = bytearray()
-        while len(data) < count:
-            chunk = self._process.stdout.read(count - len(data))
-            if not chunk:
-                raise self._ended()
-            data += chunk
-        return bytes(data)
+        return bool(select.select([self._process.stdout], [], [], timeout_s)[0])
+
+    def _read(self) -> bytes:
+        assert self._process.stdout is not None
+        data: bytes = self._process.stdout.read(_READ_BYTES)
+        if not data:
+            raise self._ended()
+        return data
 
     def _ended(self) -> FirmwareFault:
         status = self._process.wait()

@@ -27,6 +27,7 @@ from tte.emulate.image import read_image
 from tte.errors import FirmwareFault, TteError
 
 _POLL_S = 0.05
+_READ_BYTES = 65536
 _EXCEPTIONS = {
     2: "NMI",
     3: "hard fault",
@@ -127,18 +128,25 @@ class QemuTransport:
         deadline = time.monotonic() + self._limit_s
         view = memoryview(data)
         while view:
-            self._wait([], [self._to_firmware], deadline)
+            if not self._is_ready([], [self._to_firmware], deadline):
+                raise self._hangs()
             with contextlib.suppress(BlockingIOError):
                 view = view[os.write(self._to_firmware, view) :]
 
-    def receive(self, count: int) -> bytes:
-        deadline = time.monotonic() + self._limit_s
-        data = bytearray()
-        while len(data) < count:
-            self._wait([self._from_firmware], [], deadline)
+    @property
+    def bits_per_s(self) -> None:
+        return None
+
+    def receive(self, timeout_s: float | None) -> bytes:
+        limit_s = self._limit_s if timeout_s is None else timeout_s
+        deadline = time.monotonic() + limit_s
+        while True:
+            if not self._is_ready([self._from_firmware], [], deadline):
+                if timeout_s is not None:
+                    return b""
+                raise self._hangs()
             with contextlib.suppress(BlockingIOError):
-                data += os.read(self._from_firmware, count - len(data))
-        return bytes(data)
+                return os.read(self._from_firmware, _READ_BYTES)
 
     def count_ops(self, command: Callable[[], object]) -> dict[int, int] | None:
         return None
@@ -146,18 +154,21 @@ class QemuTransport:
     def close(self) -> None:
         self._undo.close()
 
-    def _wait(self, readable: list[int], writable: list[int], deadline: float) -> None:
-        """Returns when one of the pipes is ready; raises where QEMU has ended or time is up."""
+    def _is_ready(self, readable: list[int], writable: list[int], deadline: float) -> bool:
+        """Waits for one of the pipes; raises where QEMU has ended. False: time is up."""
         while True:
             ended = self._process.poll() is not None
             ready = select.select(readable, writable, [], 0 if ended else _POLL_S)
             if ready[0] or (ready[1] and not ended):
-                return
+                return True
             if ended:
                 raise self._fault()
             if time.monotonic() > deadline:
-                self.close()
-                raise faults.timed_out(self._limit_s)
+                return False
+
+    def _hangs(self) -> FirmwareFault:
+        self.close()
+        return faults.timed_out(self._limit_s)
 
     def _fault(self) -> FirmwareFault:
         status = self._process.returncode

@@ -14,6 +14,8 @@
 #define TTE_OUTPUT_BYTES 12
 #define CLASSES 3
 #define TTE_STATE_COUNT 2
+#define TTE_STATE_BYTES 36
+#define TTE_MODEL_ID {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 #define TTE_SATURATION_COUNT 1
 
 extern volatile uint16_t tte_current_op;
