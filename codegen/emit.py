@@ -116,6 +116,7 @@ def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
         "plan": {
             "streams": [asdict(decision) for decision in program.streams],
             "arena_lower_bound_bytes": memory.lower_bound_bytes,
+            "arena_proven_bytes": memory.proven_bytes,
             "peak_op": graph.ops[memory.peak_op].name,
             "peak": [{"tensor": name, "bytes": size} for name, size in memory.peak],
             "live": [

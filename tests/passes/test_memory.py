@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from tte.ir import Graph, MemoryPlan, Role
 from tte.ops import INTEGER_OPS
 from tte.ops.avg_pool2d import AvgPool2dAttrs
 from tte.ops.window import WindowAttrs
+from tte.passes import memory as planner
 from tte.passes.memory import plan_memory
 from tte.passes.schedule import schedule
 
@@ -113,7 +116,7 @@ def test_the_checker_sees_an_overlap() -> None:
     first, second = ordered.ops[0], ordered.ops[1]
     broken = dict(memory.placements)
     broken[second.outputs[0]] = broken[first.outputs[0]]
-    wrong = MemoryPlan(broken, memory.lifetimes, memory.arena_bytes, 0, (), 0, ())
+    wrong = MemoryPlan(broken, memory.lifetimes, memory.arena_bytes, 0, 0, (), 0, ())
     with pytest.raises(AssertionError):
         check_no_overlap(ordered, wrong)
 
@@ -147,3 +150,72 @@ def test_plans_of_random_networks(layers: list[str], update: str) -> None:
             network.add("avg_pool2d", f"l{index}", attrs)
     graph, _, _ = training_graph(network.head(3), update)
     check_plan(graph, limit=1.10)
+
+
+# Seven words are alive at most, but no placement needs fewer than eight.
+UNREACHABLE = [
+    (1, 2, 3), (3, 6, 2), (0, 0, 1), (6, 9, 3), (7, 9, 3), (2, 3, 2), (2, 6, 2), (0, 1, 3),
+]  # fmt: skip
+# First fit, in any order that is tried, needs a word more than necessary.
+MISSED = [
+    (0, 2, 3), (0, 3, 1), (4, 7, 3), (1, 4, 1), (0, 0, 2), (3, 7, 2), (7, 9, 3), (2, 3, 3),
+]  # fmt: skip
+
+
+def blocks_of(*spans: tuple[int, int, int]) -> list[planner._Block]:
+    """(first step, last step, size in words) each."""
+    return [
+        planner._Block((planner._Piece(str(i), first, last, 4 * words),))
+        for i, (first, last, words) in enumerate(spans)
+    ]
+
+
+def smallest_arena(blocks: list[planner._Block]) -> int:
+    """By all orders of first fit, which include an optimal one."""
+    conflicts = planner._conflicts(blocks)
+    orders = itertools.permutations(range(len(blocks)))
+    return min(planner._fit(order, blocks, conflicts)[0] for order in orders)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(1, 6)), min_size=2, max_size=6
+    )
+)
+def test_the_exhaustive_search_finds_the_smallest_arena(
+    entries: list[tuple[int, int, int]],
+) -> None:
+    blocks = blocks_of(*((first, first + more, words) for first, more, words in entries))
+    steps = 10
+    bound = max(planner._live_bytes(blocks, steps))
+    # From a bad start, one on top of the other.
+    stacked = [sum(b.size for b in blocks[:i]) for i in range(len(blocks))]
+    offsets, proven = planner._improve(blocks, stacked, bound, steps)
+    arena = max(o + b.size for o, b in zip(offsets, blocks, strict=True))
+    assert arena == proven == smallest_arena(blocks)
+
+
+def test_a_bound_that_no_placement_reaches_is_proven_so() -> None:
+    blocks = blocks_of(*UNREACHABLE)
+    bound = max(planner._live_bytes(blocks, 12))
+    offsets, proven = planner._improve(blocks, planner._place(blocks, bound), bound, 12)
+    arena = max(o + b.size for o, b in zip(offsets, blocks, strict=True))
+    assert arena == proven > bound
+
+
+def test_the_exhaustive_search_corrects_the_heuristic() -> None:
+    blocks = blocks_of(*MISSED)
+    bound = max(planner._live_bytes(blocks, 12))
+    first = planner._place(blocks, bound)
+    assert max(o + b.size for o, b in zip(first, blocks, strict=True)) > bound
+    offsets, proven = planner._improve(blocks, first, bound, 12)
+    assert max(o + b.size for o, b in zip(offsets, blocks, strict=True)) == proven == bound
+
+
+def test_a_search_that_is_given_up_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "SEARCH_NODES", 3)
+    blocks = blocks_of(*UNREACHABLE)
+    bound = max(planner._live_bytes(blocks, 12))
+    offsets, proven = planner._improve(blocks, planner._place(blocks, bound), bound, 12)
+    assert proven == bound < max(o + b.size for o, b in zip(offsets, blocks, strict=True))

@@ -4,7 +4,8 @@
 An op that may run in place puts its output where a dying input lies; the two become one block,
 whose size may change over time. Blocks are placed at the lowest free offset in several orders;
 the best order is then improved by seeded exchanges until the arena equals the lower bound (the
-largest sum of live bytes) or the tries are used up.
+largest sum of live bytes) or the tries are used up. Where they are, an exhaustive search for a
+smaller arena either finds one or proves that there is none, as far as its number of tries goes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from tte.ops import INTEGER_OPS
 
 ALIGNMENT_BYTES = 4
 EXCHANGES = 400
+SEARCH_NODES = 20_000  # of the exhaustive search: some seconds at most
+SEARCH_BLOCKS = 400  # more are not searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ def plan_memory(graph: Graph, schedule: Schedule) -> MemoryPlan:
     live = _live_bytes(blocks, len(graph.ops))
     bound = max(live, default=0)
     offsets = _place(blocks, bound)
+    offsets, proven = _improve(blocks, offsets, bound, len(graph.ops))
     peak_op = live.index(bound) if live else 0
     placements: dict[str, Placement] = {}
     spans: dict[str, Lifetime] = {}
@@ -72,7 +76,7 @@ def plan_memory(graph: Graph, schedule: Schedule) -> MemoryPlan:
             peak[largest.name] = largest.size
     arena = max((p.offset_bytes + p.size_bytes for p in placements.values()), default=0)
     ranked = tuple(sorted(peak.items(), key=lambda item: -item[1]))
-    return MemoryPlan(placements, spans, arena, bound, tuple(live), peak_op, ranked)
+    return MemoryPlan(placements, spans, arena, bound, proven, tuple(live), peak_op, ranked)
 
 
 def _align(size: int) -> int:
@@ -193,6 +197,78 @@ def _place(blocks: Sequence[_Block], bound: int) -> list[int]:
         if arena <= best_arena:
             best_arena, best_order, best = arena, order, offsets
     return best
+
+
+def _improve(
+    blocks: Sequence[_Block], offsets: list[int], bound: int, steps: int
+) -> tuple[list[int], int]:
+    """Offsets of the smallest arena, and the size below which no arena was found possible."""
+    proven, nodes = bound, SEARCH_NODES if len(blocks) <= SEARCH_BLOCKS else 0
+    while True:
+        arena = max((o + b.size for o, b in zip(offsets, blocks, strict=True)), default=0)
+        if arena <= proven or nodes <= 0:
+            return offsets, proven
+        limit = proven + (arena - proven - 1) // 2 // ALIGNMENT_BYTES * ALIGNMENT_BYTES
+        search = _Search(blocks, limit, steps, nodes)
+        nodes = search.nodes
+        if search.found is not None:
+            offsets = search.found
+        elif nodes > 0:
+            proven = limit + ALIGNMENT_BYTES
+
+
+class _Search:
+    """All ways to stack the blocks below `limit`: in any placement in which no block can move
+    down, blocks taken by rising offset each lie on what is already there. A branch ends where
+    what is stacked at a step, its gaps included, and what is still to come there exceed the
+    limit. `nodes`: tries that are left; 0 where the search was given up."""
+
+    def __init__(self, blocks: Sequence[_Block], limit: int, steps: int, nodes: int) -> None:
+        self.found: list[int] | None = None
+        self.nodes = nodes
+        self._limit = limit
+        self._sizes = [
+            {
+                step: max((p.size for p in block.pieces if p.first <= step <= p.last), default=0)
+                for step in range(block.pieces[0].first, block.pieces[-1].last + 1)
+            }
+            for block in blocks
+        ]
+        self._heights = [0] * steps
+        self._coming = [sum(sizes.get(step, 0) for sizes in self._sizes) for step in range(steps)]
+        self._offsets = [-1] * len(blocks)
+        self._stack(len(blocks), (0, -1))
+
+    def _stack(self, left: int, last: tuple[int, int]) -> None:
+        """Places the `left` blocks that remain, none before `last` = (offset, block)."""
+        if left == 0:
+            self.found = list(self._offsets)
+            return
+        places = sorted(
+            (max(self._heights[step] for step in sizes), i)
+            for i, sizes in enumerate(self._sizes)
+            if self._offsets[i] < 0
+        )
+        for offset, i in places:
+            if (offset, i) < last:
+                continue
+            self.nodes -= 1
+            if self.nodes <= 0:
+                return
+            sizes = self._sizes[i]
+            before = {step: self._heights[step] for step in sizes}
+            for step, size in sizes.items():
+                self._heights[step] = offset + size
+                self._coming[step] -= size
+            self._offsets[i] = offset
+            if all(self._heights[step] + self._coming[step] <= self._limit for step in sizes):
+                self._stack(left - 1, (offset, i))
+                if self.found is not None:
+                    return
+            self._offsets[i] = -1
+            for step, size in sizes.items():
+                self._heights[step] = before[step]
+                self._coming[step] += size
 
 
 def _fit(

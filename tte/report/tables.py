@@ -94,9 +94,17 @@ def peak_table(report: Mapping[str, Any], top: int = 6) -> Table:
     rest = plan["peak"][top:]
     if rest:
         table.add_row(f"{len(rest)} more", _count(sum(entry["bytes"] for entry in rest)))
-    bound = plan["arena_lower_bound_bytes"]
-    miss = "no plan is smaller" if arena == bound else f"{arena - bound:,} above the lower bound"
-    table.caption = f"{bound:,} bytes alive, arena {arena:,}: {miss}"
+    bound, proven = plan["arena_lower_bound_bytes"], plan["arena_proven_bytes"]
+    if arena == bound:
+        verdict = "no placement is smaller"
+    elif arena == proven:
+        verdict = f"{arena - bound:,} more, but all placements were tried and none is smaller"
+    else:
+        verdict = (
+            f"{arena - bound:,} more; none below {proven:,} is possible, and the search for one "
+            f"below {arena:,} was given up"
+        )
+    table.caption = f"{bound:,} bytes alive, arena {arena:,}: {verdict}"
     return table
 
 
