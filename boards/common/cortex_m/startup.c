@@ -140,11 +140,13 @@ __attribute__((naked)) static void fault(void)
 {
     __asm__ volatile("mrs r0, msp\n"
                      "mov r1, lr\n"
-                     "movw r2, #:lower16:tte_fault_stack\n"
-                     "movt r2, #:upper16:tte_fault_stack\n"
-                     "add r2, r2, %0\n"
+                     "ldr r2, 1f\n"
                      "msr msp, r2\n"
-                     "b tte_fault_report\n" ::"i"(FAULT_STACK_BYTES));
+                     "ldr r2, 2f\n"
+                     "bx r2\n"
+                     ".balign 4\n"
+                     "1: .word tte_fault_stack + %c0\n"
+                     "2: .word tte_fault_report\n" ::"i"(FAULT_STACK_BYTES));
 }
 
 typedef union {
