@@ -110,6 +110,9 @@ RUNS = [
     ("full", "qemu", "mps2-an386", "gcc"),
     ("narrow", "qemu", "mps2-an500", "gcc"),
     ("full", "qemu", "mps2-an500", "zig"),
+    ("full", "qemu", "mps2-an385", "gcc"),
+    ("full", "unicorn", "generic-m0plus", "gcc"),
+    ("narrow", "unicorn", "generic-m0plus", "zig"),
 ]
 
 
