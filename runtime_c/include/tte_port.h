@@ -21,7 +21,8 @@ size_t tte_port_read(void *data, size_t bytes, int wait);
 void tte_port_write(const void *data, size_t bytes);
 
 /* Flash that the program rewrites: checkpoints in the first `checkpoint_sectors`, stored samples
- * in the others. It is memory mapped. Numbers of sectors may be 0. A board defines it as
+ * in the others. It is memory mapped; where power failed in a write or an erasure, reading gives any
+ * bits but never faults (a driver of flash with ECC sees to that). Sectors may be 0. A board defines it as
  * TTE_STORAGE of board.h, which comes from [storage] of board.toml. */
 typedef struct {
     const uint8_t *data;         /* where its first sector begins */

@@ -92,6 +92,7 @@ class Link:
         self._pending_bytes = 0
         self._unasked_bytes = 0  # sent since an answer was asked for
         self._gap: int | None = None  # the sequence that was last sent again for a GAP
+        self._awaited: tuple[int, int] | None = None  # the command and sequence of an answer
         self._answer: Frame | None = None
         self._pauses = 0
         self._heard = 0.0  # when the last sound frame came
@@ -100,7 +101,7 @@ class Link:
     def hello(self) -> bytes:
         """Starts a conversation; the device's description of itself."""
         nonce = secrets.token_bytes(4)
-        self._key, self._sequence, self._answer = 0, 0, None
+        self._key, self._sequence, self._awaited = 0, 0, None
         self._forget_pending()
         self._nonce = nonce
         payload = self.call(HELLO, nonce)
@@ -128,6 +129,7 @@ class Link:
         while self._answer is None:
             self._wait()
         answer = self._answer
+        self._awaited = None
         self._forget_pending()
         if answer.detail != OK:
             raise CommandRefused(answer.detail)
@@ -222,6 +224,8 @@ class Link:
         if _ahead(due, self._sequence) > 0:
             return
         while self._pending and _ahead(self._pending[0][0], due) < 0:
+            if self._awaited is not None and self._awaited[1] == self._pending[0][0]:
+                return  # it has arrived, but its answer has not
             self._pending_bytes -= len(self._pending.popleft()[1])
         if frame.detail == GAP and self._gap != due:
             self._gap = due

@@ -9,12 +9,14 @@
 
 #include "tte_types.h"
 
+#ifndef TTE_INPUT_BYTES
 #define TTE_INPUT_BYTES 8
+#endif
 #define TTE_TARGET_BYTES 4
 #define TTE_OUTPUT_BYTES 12
 #define CLASSES 3
 #define TTE_STATE_COUNT 2
-#define TTE_STATE_BYTES 36
+#define TTE_STATE_BYTES (CLASSES * (TTE_INPUT_BYTES + 4))
 #define TTE_MODEL_ID {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 #define TTE_SATURATION_COUNT 1
 
