@@ -29,7 +29,7 @@ def identifier(name: str) -> str:
 
 def comment(text: str) -> str:
     """`text` made harmless inside a C comment: printable ASCII without `*` and backslash."""
-    return re.sub(r"[^A-Za-z0-9 .,:;()\[\]<>=+_/'-]", "?", text)[:160]
+    return re.sub(r"[^A-Za-z0-9 .,:;()\[\]<>=+_/'-]", "_", text)[:160]
 
 
 class Names:

@@ -90,6 +90,30 @@ class Net:
         return save(self.model(output), folder)
 
 
+class QuantisedNet(Net):
+    """Also writes quantised operators."""
+
+    def code(self, x: str, scale: float, zero_point: int, dtype: Any = np.int8) -> str:
+        """QuantizeLinear."""
+        return self.node("QuantizeLinear", x, self.const(scale), self.const(zero_point, dtype))
+
+    def params(self, scale: Any, zero_point: Any, dtype: Any = np.int8) -> tuple[str, str]:
+        """Constants: scale and zero point."""
+        return self.const(scale), self.const(zero_point, dtype)
+
+    def contrib(self, op_type: str, *inputs: str, **attrs: Any) -> str:
+        """An operator of onnxruntime's own."""
+        output = self.node(op_type, *inputs, **attrs)
+        self.nodes[-1].domain = "com.microsoft"
+        return output
+
+    def model(self, output: str) -> onnx.ModelProto:
+        """The model with this output."""
+        model = super().model(output)
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+        return model
+
+
 def save(model: onnx.ModelProto, folder: Path, name: str = "net.onnx") -> Path:
     """Writes a model, valid or not."""
     path = folder / name

@@ -291,9 +291,20 @@ class TfNet:
         """The file with this output, or, to watch an interpreter, with all activations as such."""
         given = [index for op in self.graph.operators for index in op.outputs]
         self.graph.outputs = [output.index, *(i for i in given if watched and i != output.index)]
+        return self.pack(self.model)
+
+    @staticmethod
+    def pack(model: schema.ModelT) -> bytes:
+        """A file."""
         builder = flatbuffers.Builder(1024)
-        builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
+        builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
+
+    @property
+    def last(self) -> Ref:
+        """The last operator's output."""
+        index = self.graph.operators[-1].outputs[0]
+        return Ref(index, tuple(self.graph.tensors[index].shape))
 
     def save(
         self, folder: Path, output: Ref, name: str = "net.tflite", watched: bool = False

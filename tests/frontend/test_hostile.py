@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,20 +18,24 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.onnx_models import Net, save, small_classifier
+from tests.onnx_models import Net, QuantisedNet, save, small_classifier
+from tests.tflite_models import SAME, TfNet, small_tflite
 from tte.errors import TteError
 from tte.frontend import onnx_file
 from tte.frontend.onnx import load_model
-from tte.ops import ONNX_RULES
+from tte.frontend.tflite import load_tflite
 from tte.passes.calibrate import calibrate
 from tte.passes.fold import fold
 from tte.passes.quantize import quantize
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+
 
 def message(path: Path) -> str:
     """The error that loading gives."""
+    load = load_tflite if path.suffix == ".tflite" else load_model
     with pytest.raises(TteError) as caught:
-        load_model(path)
+        load(path)
     return str(caught.value)
 
 
@@ -99,86 +108,125 @@ def test_deep_nesting(tmp_path: Path) -> None:
         message(path)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_truncated(seed: int, tmp_path: Path) -> None:
-    data = small_classifier().SerializeToString()
-    rng = np.random.default_rng(seed)
-    path = tmp_path / "cut.onnx"
-    for end in rng.integers(1, len(data) - 1, 12):
-        path.write_bytes(data[:end])
-        message(path)
+def test_mutated_and_truncated_files(tmp_path: Path) -> None:
+    """ONNX and TensorFlow Lite files, damaged in bytes, in structure and in names: a model or a
+    message comes out, soon, without much memory, and no name becomes C."""
+    count = 20_000 if os.environ.get("TTE_NIGHTLY") == "1" else 500
+    command = [sys.executable, "-m", "tests.frontend.mutations", "0", str(count), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=count)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    result = json.loads(done.stdout)
+    assert result["slowest_s"] < 10 and result["peak_bytes"] < 2 << 30, result
+    outcomes = result["outcomes"]
+    assert sum(outcomes.values()) == count
+    assert all(f"{way}: error" in outcomes for way in ("cut", "change_onnx", "change_tflite"))
+    models = sum(number for outcome, number in outcomes.items() if outcome.endswith("model"))
+    assert count // 20 < models < count // 2, outcomes
 
 
-def survives(path: Path) -> None:
-    """The whole way to integers, or a TteError."""
-    try:
-        graph = fold(load_model(path))
-        shape = graph[graph.inputs[0]].type.shape
-        if np.prod(shape) < 1 << 20:
-            quantize(calibrate(graph, np.zeros(shape, np.float32)))
-    except TteError as error:
-        assert str(error)
+# ---- small files that ask for much ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_mutated(seed: int, tmp_path: Path) -> None:
-    """Bytes flipped, set, cut out and doubled."""
-    original = small_classifier().SerializeToString()
-    rng = np.random.default_rng(seed)
-    path = tmp_path / "mutated.onnx"
-    for _ in range(12):
-        data = bytearray(original)
-        for _ in range(int(rng.integers(1, 5))):
-            at = int(rng.integers(0, len(data)))
-            kind = rng.integers(0, 4)
-            if kind == 0:
-                data[at] ^= 1 << int(rng.integers(0, 8))
-            elif kind == 1:
-                data[at] = int(rng.choice([0, 1, 0x7F, 0x80, 0xFF]))
-            elif kind == 2:
-                del data[at : at + int(rng.integers(1, 20))]
-            else:
-                data[at:at] = data[at : at + int(rng.integers(1, 20))]
-        path.write_bytes(bytes(data))
-        survives(path)
+def test_large_constants_used_often(tmp_path: Path) -> None:
+    """Each use of a constant costs memory of its own, though the file holds it once."""
+    net = Net((1, 50_000))
+    codes, scale = net.const(np.ones(50_000), np.int8), net.const(np.ones(50_000))
+    y = "x"
+    for _ in range(300):
+        y = net.node("Add", y, net.node("DequantizeLinear", codes, scale, axis=0))
+    assert "Mi numbers" in message(net.save(tmp_path, y))
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_mutated_structure(seed: int, tmp_path: Path) -> None:
-    """Well-formed files whose nodes, attributes and tensors are shuffled about."""
-    rng = np.random.default_rng(seed)
-    for _ in range(6):
-        model = small_classifier()
-        graph = model.graph
-        for _ in range(int(rng.integers(1, 4))):
-            node = graph.node[int(rng.integers(0, len(graph.node)))]
-            tensor = graph.initializer[int(rng.integers(0, len(graph.initializer)))]
-            kind = int(rng.integers(0, 9))
-            if kind == 0:
-                node.op_type = str(rng.choice([*ONNX_RULES, "QuantizeLinear", "Shape", "Concat"]))
-            elif kind == 1 and node.input:
-                other = graph.node[int(rng.integers(0, len(graph.node)))]
-                node.input[int(rng.integers(0, len(node.input)))] = other.output[0]
-            elif kind == 2 and node.input:
-                del node.input[int(rng.integers(0, len(node.input)))]
-            elif kind == 3:
-                node.input.append(tensor.name)
-            elif kind == 4 and node.attribute:
-                attr = node.attribute[int(rng.integers(0, len(node.attribute)))]
-                attr.i = int(rng.choice([-1, 0, 7, 2**62]))
-                values = rng.choice([-(2**62), -1, 0, 1, 3, 2**40], int(rng.integers(0, 5)))
-                attr.ints[:] = [int(value) for value in values]
-            elif kind == 5 and tensor.dims:
-                at = int(rng.integers(0, len(tensor.dims)))
-                tensor.dims[at] = int(rng.choice([-1, 0, 1, 2, 2**31, 2**62]))
-            elif kind == 6:
-                tensor.data_type = int(rng.integers(0, 24))
-            elif kind == 7:
-                tensor.dims[:] = rng.permutation(tensor.dims).tolist()
-            else:
-                value = rng.choice(np.asarray([np.nan, np.inf, 3e38, 1e-45, 0.0], np.float32))
-                tensor.raw_data = value.tobytes() + tensor.raw_data[4:]
-        survives(save(model, tmp_path))
+def test_large_scales_used_often(tmp_path: Path) -> None:
+    net = QuantisedNet((1, 1, 1, 1))
+    y, parameters = net.code("x", 0.1, 3), net.params(0.1, 3)
+    weight = net.const(np.ones((50_000, 1, 1, 1)), np.int8), net.const(np.ones(50_000))
+    zero, bias = net.const(np.zeros(50_000), np.int8), net.const(np.zeros(50_000), np.int32)
+    for _ in range(100):
+        z = net.node("QLinearConv", y, *parameters, *weight, zero, *parameters, bias)
+    path = net.save(tmp_path, net.node("DequantizeLinear", z, *parameters))
+    assert "scales" in message(path)
+
+
+def test_many_nodes_that_ask_for_one_name(tmp_path: Path) -> None:
+    """Nothing is quadratic in the number of nodes: this took a minute when names were."""
+    net = QuantisedNet((1, 5))
+    codes, parameters = net.code("x", 0.1, 3), net.params(0.1, 3)
+    for _ in range(3000):
+        codes = net.contrib("QLinearAdd", "v0", *parameters, codes, *parameters, *parameters)
+    path = net.save(tmp_path, net.node("DequantizeLinear", codes, *parameters))
+    began = time.perf_counter()
+    assert len(load_model(path).ops) == 3000
+    assert time.perf_counter() - began < 10
+
+
+def test_large_tflite_constants_used_often(tmp_path: Path) -> None:
+    net = TfNet((1, 4, 4, 128))
+    weights = net.weights(net.x, (512, 4, 4, 128), 0, 100)
+    fields = {"padding": SAME, "strideW": 1, "strideH": 1, "dilationWFactor": 1}
+    fields["dilationHFactor"] = 1
+    for _ in range(100):
+        net.op("CONV_2D", [net.x, *weights], (1, 4, 4, 512), options="Conv2DOptions", **fields)
+    assert "MiB of constants" in message(net.save(tmp_path, net.last))
+
+
+def long_name(net: TfNet) -> None:
+    net.graph.tensors[3].name = "n" * 100_000
+
+
+def many_inputs(net: TfNet) -> None:
+    net.graph.operators[0].inputs = [0] * 1000
+
+
+def many_model_inputs(net: TfNet) -> None:
+    net.graph.inputs = [0] * 1000
+
+
+def many_dimensions(net: TfNet) -> None:
+    net.graph.tensors[3].shape = [1] * 1000
+
+
+def many_scales(net: TfNet) -> None:
+    net.graph.tensors[3].shape = [1, 4, 4, 100_000]
+    net.graph.tensors[3].quantization.scale = np.ones(100_000, np.float32)
+    net.graph.tensors[3].quantization.quantizedDimension = 3
+
+
+def nothing(net: TfNet) -> None:
+    net.graph.operators = []
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        (long_name, "100000 bytes"),
+        (many_inputs, "more than 100 inputs"),
+        (many_model_inputs, "more than 100 inputs"),
+        (many_dimensions, "1000 dimensions"),
+        (many_scales, "100000 scales"),
+        (nothing, "0 operators"),
+    ],
+)
+def test_much_in_a_tflite_file(
+    change: Callable[[TfNet], None], expected: str, tmp_path: Path
+) -> None:
+    net, output = small_tflite()
+    change(net)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(net.data(output))
+    with pytest.raises(TteError, match=expected):
+        load_tflite(path)
+
+
+def test_a_vector_that_claims_to_be_long(tmp_path: Path) -> None:
+    """Every word of the file, in turn, says 4 Gi: counts, lengths, offsets."""
+    net, output = small_tflite()
+    data = net.data(output)
+    path = tmp_path / "net.tflite"
+    for position in range(8, len(data) - 4, 12):
+        path.write_bytes(data[:position] + b"\xff\xff\xff\x7f" + data[position + 4 :])
+        with contextlib.suppress(TteError):
+            load_tflite(path)
 
 
 # ---- content ------------------------------------------------------------------------------

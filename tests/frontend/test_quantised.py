@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from tests.layerwise import differences, integers, onnxruntime_codes
-from tests.onnx_models import Net, nhwc, run_onnx
+from tests.onnx_models import Net, QuantisedNet, nhwc, run_onnx
 from tte.errors import TteError
 from tte.frontend.onnx import load_model
 from tte.ir import Graph, QuantParams
@@ -41,7 +41,7 @@ def agrees(path: Path, x: np.ndarray) -> tuple[Graph, dict[str, int]]:
 # ---- PyTorch ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["torchscript_batch", "dynamo_batch"])
+@pytest.mark.parametrize("name", ["torchscript_opset7", "torchscript_batch", "dynamo_batch"])
 def test_pytorch_float(name: str) -> None:
     path = DATA / f"{name}.onnx"
     graph = fold(load_model(path))
@@ -157,27 +157,6 @@ def test_dynamic_quantisation_is_refused(tmp_path: Path) -> None:
 
 
 # ---- quantised operators by hand ----------------------------------------------------------
-
-
-class QuantisedNet(Net):
-    """Also writes quantised operators."""
-
-    def code(self, x: str, scale: float, zero_point: int, dtype: Any = np.int8) -> str:
-        inputs = x, self.const(scale), self.const(zero_point, dtype)
-        return self.node("QuantizeLinear", *inputs)
-
-    def params(self, scale: Any, zero_point: Any, dtype: Any = np.int8) -> tuple[str, str]:
-        return self.const(scale), self.const(zero_point, dtype)
-
-    def contrib(self, op_type: str, *inputs: str, **attrs: Any) -> str:
-        output = self.node(op_type, *inputs, **attrs)
-        self.nodes[-1].domain = "com.microsoft"
-        return output
-
-    def model(self, output: str) -> onnx.ModelProto:
-        model = super().model(output)
-        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-        return model
 
 
 @pytest.mark.parametrize("opset", [10, 13, 21])

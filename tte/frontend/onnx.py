@@ -40,7 +40,9 @@ from tte.ops.reshape import VIEW_RULES, ReshapeAttrs
 from tte.ops.spec import Array, GraphBuilder, OnnxNode
 from tte.ops.transpose import MAX_DIMS, TransposeAttrs
 
-MAX_ACTIVATION_ELEMS = 1 << 26
+MAX_ACTIVATION_ELEMS = 1 << 24
+MAX_DOTS = 100  # that a tensor's name keeps
+MAX_CONSTANT_ELEMS = 1 << 25  # as often as nodes use them
 RESERVED = frozenset({"label", "learning_rate", "loss", "step"})  # inputs and outputs of a step
 DERIVED = (".grad_input", ".grad_weight", ".grad_bias")  # ops that passes add to an op
 
@@ -125,6 +127,7 @@ class _Importer:
         self.node = OnnxNode("", "", (), (), {}, file.opset)
         self.new_weights: set[str] = set()
         self.op_names: set[str] = set()  # of the file's live nodes
+        self.constant_elems = 0  # that nodes have used
         self.emitted: set[str] = set()
         self.numbers: Counter[str] = Counter()  # last number behind a name
         self.known_here: dict[str, Callable[[], None]] = {
@@ -136,6 +139,11 @@ class _Importer:
             "Shape": self.shape_node,
             "Cast": self.cast,
         }
+
+    @cached_property
+    def file_names(self) -> frozenset[str]:
+        """All names of the file's values and live nodes."""
+        return self.value_names | self.op_names
 
     @cached_property
     def value_names(self) -> frozenset[str]:
@@ -263,7 +271,7 @@ class _Importer:
         if math.prod(shape) > MAX_ACTIVATION_ELEMS or max(shape) > 0xFFFF:
             raise self.error(
                 f"{what} has the size {'x'.join(map(str, shape[1:]))}",
-                "sizes go up to 65535 and 64 Mi elements; a microcontroller has less",
+                "sizes go up to 65535 and 16 Mi elements; a microcontroller has less",
             )
 
     def graph(self, model_input: OnnxValue, output: OnnxValue) -> Graph:
@@ -391,7 +399,19 @@ class _Importer:
     def constant(self, name: str) -> Array | None:
         """Real values of a constant, or None for an activation."""
         value = self.values.get(name)
-        return value.real if isinstance(value, _Constant) else None
+        if not isinstance(value, _Constant):
+            return None
+        self.spend(value.data.size)
+        return value.real
+
+    def spend(self, elems: int) -> None:
+        """Bounds the work on constants: a small file can ask for it any number of times."""
+        self.constant_elems += elems
+        if self.constant_elems > MAX_CONSTANT_ELEMS:
+            raise self.error(
+                f"the model's nodes use more than {MAX_CONSTANT_ELEMS >> 20} Mi numbers",
+                "that is too much for a microcontroller",
+            )
 
     def weight(
         self, name: str, layout: Callable[[Array], Array], axis: int, scale: float = 1.0
@@ -401,6 +421,7 @@ class _Importer:
         value = self.values.get(name)
         if not isinstance(value, _Constant):
             raise self.fail(f"its input {name!r} must be a constant")
+        self.spend(value.data.size)
         if value.data.size == 0:
             raise self.fail(f"its constant {name!r} has no elements: {value.data.shape}")
         quant = _moved_quant(value, layout, axis)
@@ -494,7 +515,7 @@ class _Importer:
             name = self.unique(f"{tensor}_{kind}d")
             self.builder.tensor(name, shape, "float32", Role.ACTIVATION, quant=source.quant)
             op_name, number = f"{self.node.name}_{kind}", 2
-            while op_name in self.emitted | self.op_names:
+            while op_name in self.emitted or op_name in self.op_names:
                 op_name, number = f"{self.node.name}_{kind}_{number}", number + 1
             self.emitted.add(op_name)
             self.builder.op(kind, op_name, [tensor], [name], attrs)
@@ -561,8 +582,9 @@ class _Importer:
 
     def activation_name(self, name: str) -> str:
         """`<op>.weight`, `<tensor>.grad` and the like are names that passes give."""
-        prefixes = {name[:position] for position, char in enumerate(name) if char == "."}
-        if name in RESERVED or prefixes & (self.op_names | self.value_names):
+        dots = [position for position, char in enumerate(name) if char == "."]
+        prefixes = {name[:position] for position in dots[:MAX_DOTS]}
+        if name in RESERVED or prefixes & self.file_names or len(dots) > MAX_DOTS:
             return self.unique(name.replace(".", "_"))
         return self.unique(name, own=True)
 
@@ -616,6 +638,7 @@ class _Importer:
         first, *more = (self.values[name] if name else None for name in self.node.inputs)
         assert isinstance(first, _Constant)
         rest = [value.real if isinstance(value, _Constant) else None for value in more]
+        self.spend(sum(x.size for x in (first.data, *rest) if x is not None))
 
         def layout(data: Array) -> Array:
             return np.asarray(folded(self.node.attrs, data, *rest))
@@ -648,7 +671,8 @@ class _Importer:
             raise self.fail("its scale and zero point must be constants")
         if scale.ndim > 1 or scale.size == 0:
             raise self.fail(f"its scale has the shape {scale.shape}; use one, or one per channel")
-        real = scale.astype(np.float64).reshape(-1)
+        with np.errstate(invalid="ignore"):
+            real = scale.astype(np.float64).reshape(-1)
         if scale.dtype.kind != "f" or not np.isfinite(real).all() or real.min() <= 0:
             raise self.fail("its scale must be a positive finite number")
         if zero_point is None:
@@ -686,6 +710,7 @@ class _Importer:
             scale, zero_point, dtype = self.quantization(output_dtype)
             if dtype not in ("int8", "uint8", "int32") or source.real.dtype.kind != "f":
                 raise self.fail(f"a constant cannot be quantised to {dtype}")
+            self.spend(source.data.size + scale.size)
             shape = self.per_channel_shape(source.data, scale)
             with np.errstate(invalid="ignore", over="ignore"):
                 codes = np.rint(source.real / scale.reshape(shape)) + zero_point.reshape(shape)
@@ -746,6 +771,7 @@ class _Importer:
             raise self.fail(f"a constant of type {data.dtype} cannot be dequantised as {dtype}")
         if dtype not in ("int8", "uint8", "int16", "uint16", "int32"):
             raise self.fail(f"constants of type {dtype} are not supported; int8 and int32 are")
+        self.spend(data.size + scale.size)
         shape = self.per_channel_shape(data, scale)
         centred = data.astype(np.int64) - zero_point.reshape(shape)
         if dtype == "int32" and np.abs(centred).max(initial=0) > 2**31:

@@ -8,6 +8,7 @@ is spent on them, external data may not leave the model's folder, and each defec
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-MAX_FILE_BYTES = 512 << 20
+MAX_FILE_BYTES = 64 << 20
 MAX_PARSED_BYTES = 256 << 20  # beyond the file itself
-MAX_NODES = 100_000
+MAX_NODES = 10_000
 MAX_NAME_CHARS = 1000
 MIN_OPSET = 7
 BYTES_PER_FIELD = 200  # of a parsed message, at most, for each of its fields
@@ -54,6 +55,22 @@ class OnnxFile:
     constants: Mapping[str, Array]
     inputs: tuple[OnnxValue, ...]
     outputs: tuple[OnnxValue, ...]
+
+
+class FreeNames:
+    """Gives names that nothing else has; n names of one base take n steps."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self.taken = set(taken)
+        self.numbers: Counter[str] = Counter()  # last number behind a base
+
+    def free(self, base: str) -> str:
+        name = base
+        while name in self.taken:
+            self.numbers[base] += 1
+            name = f"{base}_{self.numbers[base] + 1}"
+        self.taken.add(name)
+        return name
 
 
 def read_onnx(path: Path) -> OnnxFile:

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tte.errors import TteError
-from tte.frontend.onnx_file import OnnxFile
+from tte.frontend.onnx_file import FreeNames, OnnxFile
 from tte.ops.spec import OnnxNode
 
 Array = NDArray[Any]
 
 CONTRIB = "com.microsoft."
+MAX_SCALE_ELEMS = 1 << 22  # as often as operators use them
 PER_CHANNEL_OPSET = 13  # from which (De)QuantizeLinear has an axis
 DYNAMIC = frozenset({"DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"})
 # Operators that may work on codes as on numbers: they move, pick or compare elements.
@@ -54,8 +55,10 @@ class _Decomposer:
         self.where = where
         self.constants: dict[str, Array] = dict(file.constants)
         self.values: dict[str, Array] = {}  # of Constant nodes
-        self.taken = {name for node in file.nodes for name in (*node.inputs, *node.outputs)}
-        self.taken.update(file.constants)
+        self.names = FreeNames(file.constants)
+        for node in file.nodes:
+            self.names.taken.update((*node.inputs, *node.outputs))
+        self.scale_elems = 0
         self.nodes: list[OnnxNode] = []
         self.node = OnnxNode("", "", (), (), {}, file.opset)
         self.known: dict[str, _Quantised] = {}  # codes that a node here gives
@@ -96,13 +99,6 @@ class _Decomposer:
 
     # ---- names ----------------------------------------------------------------------------
 
-    def free(self, base: str) -> str:
-        name, number = base, 2
-        while name in self.taken:
-            name, number = f"{base}_{number}", number + 1
-        self.taken.add(name)
-        return name
-
     def know(self, codes: str, scale: str, zero_point: str = "") -> None:
         self.known[codes] = _Quantised(codes, scale, zero_point)
 
@@ -122,13 +118,18 @@ class _Decomposer:
         data = self.constants.get(value.scale, self.values.get(value.scale))
         if data is None:
             raise self.fail(f"the scale {value.scale!r} must be a constant")
+        self.scale_elems += data.size
+        if self.scale_elems > MAX_SCALE_ELEMS:
+            raise self.fail(
+                f"the model's quantised operators use more than {MAX_SCALE_ELEMS} scales"
+            )
         return data.astype(np.float64)
 
     # ---- nodes ----------------------------------------------------------------------------
 
     def dequantised(self, value: _Quantised, axis: int | None = None) -> str:
         """Adds a DequantizeLinear; returns its output."""
-        output = self.free(f"{value.codes}_real")
+        output = self.names.free(f"{value.codes}_real")
         inputs = [value.codes, value.scale, value.zero_point]
         attrs: dict[str, Any] = {}
         opset = self.file.opset
@@ -142,7 +143,7 @@ class _Decomposer:
         """The int32 bias of a layer as a real number, or "" for none."""
         if not name:
             return ""
-        scale_name = self.free(f"{name}_scale")
+        scale_name = self.names.free(f"{name}_scale")
         self.constants[scale_name] = scale.reshape(()) if scale.size == 1 else scale.reshape(-1)
         return self.dequantised(_Quantised(name, scale_name, ""), axis=0)
 
@@ -180,7 +181,7 @@ class _Decomposer:
         if not scale:
             self.add(op_type, inputs, output, attrs, self.node.name)
             return
-        result = self.free(f"{output}_real")
+        result = self.names.free(f"{output}_real")
         self.add(op_type, inputs, result, attrs, self.node.name)
         self.add("QuantizeLinear", [result, scale, zero_point], output, {})
         self.know(output, scale, zero_point)
@@ -198,7 +199,7 @@ class _Decomposer:
                 inputs[position] = self.dequantised(value)
         if self.node.op_type == "Pad" and len(inputs) < 3:
             raise self.fail("it pads codes with 0, which is no real 0", "pad with the zero point")
-        outputs = [self.free(f"{name}_real") if name else "" for name in self.node.outputs]
+        outputs = [self.names.free(f"{name}_real") if name else "" for name in self.node.outputs]
         self.nodes.append(replace(self.node, inputs=tuple(inputs), outputs=tuple(outputs)))
         for real, codes in zip(outputs, self.node.outputs, strict=True):
             if codes:

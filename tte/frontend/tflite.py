@@ -24,7 +24,14 @@ from numpy.typing import NDArray
 
 from tte.errors import TteError
 from tte.frontend.onnx import import_file
-from tte.frontend.onnx_file import MAX_NAME_CHARS, OnnxFile, OnnxValue, file_bytes, printable
+from tte.frontend.onnx_file import (
+    MAX_NAME_CHARS,
+    FreeNames,
+    OnnxFile,
+    OnnxValue,
+    file_bytes,
+    printable,
+)
 from tte.ir import Graph
 from tte.ops.spec import OnnxNode
 
@@ -37,9 +44,10 @@ IDENTIFIER = b"TFL3"  # bytes 4 to 7 of a file
 OPSET = 17  # of the ONNX operators that are written
 MAX_OPERATORS = 10_000
 MAX_TENSORS = 50_000
-MAX_INPUTS = 1_000_000  # of all operators together
+MAX_INPUTS = 100  # of an operator
 MAX_RANK = 8
-MAX_CONSTANT_BYTES = 256 << 20  # as often as they are used
+MAX_CONSTANT_BYTES = 64 << 20  # as often as they are used
+MAX_CHANNELS = 0xFFFF
 HINT = "convert the network again, with full integer quantisation"
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 
@@ -117,20 +125,18 @@ class _Nodes:
 
     nodes: list[OnnxNode] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
-    taken: set[str] = field(default_factory=set)
+    names: FreeNames = field(default_factory=FreeNames)
     constant_bytes: int = 0
 
-    def free(self, base: str) -> str:
-        name, number = base, 2
-        while name in self.taken:
-            name, number = f"{base}_{number}", number + 1
-        self.taken.add(name)
-        return name
-
     def constant(self, base: str, data: Array) -> str:
-        name = self.free(base)
+        name = self.names.free(base)
         self.constants[name] = data
         self.constant_bytes += data.nbytes
+        if self.constant_bytes > MAX_CONSTANT_BYTES:
+            raise TteError(
+                f"the model's operators use more than {MAX_CONSTANT_BYTES >> 20} MiB of constants",
+                why="that is too much for a microcontroller",
+            )
         return name
 
     def add(
@@ -196,7 +202,7 @@ class _Reader:
         for op in operators:
             self.rewrite(self.kind(op, kinds), op, tensors)
         return OnnxFile(
-            name=printable(graph.Name() or b"")[:80] or "model",
+            name=self.text(graph.Name())[:80] or "model",
             opset=OPSET,
             nodes=tuple(self.out.nodes),
             constants=self.out.constants,
@@ -206,6 +212,15 @@ class _Reader:
             ),
             outputs=tuple(OnnxValue(self.value(t), "float", None) for t in outputs),
         )
+
+    def text(self, data: bytes | None) -> str:
+        """A name, which may be missing."""
+        if data is not None and len(data) > MAX_NAME_CHARS:
+            raise self.error(
+                f"the name {printable(data[:40])!r}... has {len(data)} bytes",
+                f"at most {MAX_NAME_CHARS} are read",
+            )
+        return printable(data or b"")
 
     def check_counts(self, model: Any, graph: Any) -> None:
         """Vectors of a hostile file may claim any length, and may overlap."""
@@ -220,6 +235,8 @@ class _Reader:
 
     def indices(self, table: Any, field_name: str) -> list[int]:
         """A vector of tensor indices."""
+        if getattr(table, f"{field_name}Length")() > MAX_INPUTS:
+            raise self.error(f"there are more than {MAX_INPUTS} {field_name.lower()}", "", HINT)
         found = getattr(table, f"{field_name}AsNumpy")()
         return [] if isinstance(found, int) else [int(index) for index in found]
 
@@ -240,7 +257,7 @@ class _Reader:
             builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
             kind = names.get(builtin, f"number {builtin}")
             if kind == "CUSTOM":
-                kind = f"CUSTOM {printable(code.CustomCode() or b'')[:80]!r}"
+                kind = f"CUSTOM {self.text(code.CustomCode())[:80]!r}"
             kinds.append(kind)
         return kinds
 
@@ -275,10 +292,8 @@ class _Reader:
         ]
 
     def tensor(self, model: Any, table: Any, index: int, types: Mapping[int, str]) -> _Tensor:
-        name = printable(table.Name() or b"")
-        if len(name) > MAX_NAME_CHARS:
-            raise self.error(f"the name of tensor {index} has {len(name)} characters")
-        name = self.out.free(name or f"tensor {index}")
+        name = self.text(table.Name())
+        name = self.out.names.free(name or f"tensor {index}")
         dtype = types.get(table.Type(), f"type {table.Type()}")
         rank = table.ShapeLength()
         if rank > MAX_RANK:
@@ -297,6 +312,8 @@ class _Reader:
             scale = _vector(quant.ScaleAsNumpy(), scale)
             zero_point = _vector(quant.ZeroPointAsNumpy(), zero_point)
             axis = int(quant.QuantizedDimension())
+        if max(scale.size, zero_point.size) > MAX_CHANNELS:
+            raise self.error(f"tensor {name!r} has {scale.size} scales", f"at most {MAX_CHANNELS}")
         if scale.size > 1 and not (0 <= axis < rank and scale.size == shape[axis]):
             raise self.error(
                 f"tensor {name!r} of shape {list(shape)} has {scale.size} scales along axis {axis}"
@@ -361,7 +378,7 @@ class _Reader:
         """Adds a DequantizeLinear of codes; returns its output."""
         inputs = [codes, *self.quantisation(tensor)]
         attrs = {"axis": axis} if tensor.scale.size > 1 else {}
-        output = self.out.free(f"{tensor.name}_dequantized")
+        output = self.out.names.free(f"{tensor.name}_dequantized")
         return self.out.add("DequantizeLinear", inputs, output, attrs=attrs)
 
     def constant(
@@ -376,8 +393,6 @@ class _Reader:
             if data.ndim != len(layout):
                 raise self.fail(f"its input {tensor.name!r} has the shape {list(tensor.shape)}")
             data, axis = data.transpose(layout), layout.index(axis) if axis in layout else 0
-        if self.out.constant_bytes + data.nbytes > MAX_CONSTANT_BYTES:
-            raise self.error("the model's constants are too large for a microcontroller")
         name = self.out.constant(base or f"{tensor.name}_constant", data)
         return self.dequantised(tensor, name, axis) if tensor.is_quantised else name
 
@@ -401,15 +416,15 @@ class _Reader:
         self.real[tensor.name] = value
         if tensor.is_quantised:
             inputs = [value, *self.quantisation(tensor)]
-            codes = self.out.add("QuantizeLinear", inputs, self.out.free(f"{tensor.name}_codes"))
+            codes = self.out.add(
+                "QuantizeLinear", inputs, self.out.names.free(f"{tensor.name}_codes")
+            )
             self.real[tensor.name] = self.dequantised(tensor, codes)
 
     # ---- operators ------------------------------------------------------------------------
 
     def rewrite(self, kind: str, op: Any, tensors: Sequence[_Tensor]) -> None:
         """Writes the nodes of an operator."""
-        if op.InputsLength() + op.OutputsLength() > MAX_INPUTS // MAX_OPERATORS:
-            raise self.error(f"an operator {kind} has {op.InputsLength()} inputs")
         inputs = [
             None if index == -1 else self.at(tensors, index) for index in self.indices(op, "Inputs")
         ]
@@ -469,9 +484,9 @@ class _Reader:
         real value has the output tensor's own name."""
         output = self.op.outputs[0]
         fused = self.activation(activation)
-        result = output.name if fused is None else self.out.free(f"{output.name}_linear")
+        result = output.name if fused is None else self.out.names.free(f"{output.name}_linear")
         if channel_first:
-            moved = self.out.free(f"{output.name}_input")
+            moved = self.out.names.free(f"{output.name}_input")
             self.out.add("Transpose", inputs[:1], moved, attrs={"perm": TO_NCHW})
             inputs = [moved, *inputs[1:]]
         self.out.add(op_type, inputs, result, output.name, attrs)
@@ -479,7 +494,7 @@ class _Reader:
             name, bounds = fused
             result = self.out.add(name, [result, *bounds], output.name)
         if channel_first:
-            moved = self.out.free(f"{output.name}_nhwc")
+            moved = self.out.names.free(f"{output.name}_nhwc")
             result = self.out.add("Transpose", [result], moved, attrs={"perm": TO_NHWC})
         self.finish(output, result)
 
@@ -574,13 +589,13 @@ class _Reader:
             inputs = [value, self.constant(weight, (1, 0))]
             bias = self.bias(2)
             if bias:
-                product = self.out.free(f"{self.op.outputs[0].name}_product")
+                product = self.out.names.free(f"{self.op.outputs[0].name}_product")
                 inputs = [self.out.add("MatMul", inputs, product), bias]
             self.emit("Add" if bias else "MatMul", inputs, {}, fused)
             return
         if len(x.shape) != 2:
             rows = self.shape_constant((-1, weight.shape[1]), "rows")
-            flat = self.out.free(f"{self.op.outputs[0].name}_flat")
+            flat = self.out.names.free(f"{self.op.outputs[0].name}_flat")
             value = self.out.add("Reshape", [value, rows], flat)
         inputs = [value, self.constant(weight), self.bias(2)]
         self.emit("Gemm", inputs, {"transB": 1}, fused)
@@ -696,7 +711,7 @@ class _Reader:
         if not dropped:
             self.finish(output, self.cut(self.value(x), cuts, output.name))
             return
-        part = self.cut(self.value(x), cuts, self.out.free(f"{output.name}_part"))
+        part = self.cut(self.value(x), cuts, self.out.names.free(f"{output.name}_part"))
         self.emit("Squeeze", [part, self.shape_constant(dropped, "dropped")])
 
     def slice(self) -> None:
