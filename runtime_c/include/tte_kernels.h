@@ -144,12 +144,14 @@ void tte_avg_pool2d_grad_input_int8(const tte_avg_pool2d_grad_input_params *para
                                     const int32_t *addend_multipliers, const uint8_t *mask,
                                     int8_t *grad_input, uint32_t *saturations);
 
-/* acc = sum of grad_output over the windows whose first maximum is the element. */
+/* acc = sum of grad_output over the windows whose first maximum is the element; scratch:
+ * int32_t[in_c]. */
 void tte_max_pool2d_grad_input_int8(const tte_max_pool2d_grad_input_params *params,
                                     const int8_t *grad_output, const uint8_t *index,
                                     const int32_t *multipliers, const int8_t *addend,
                                     const int32_t *addend_multipliers, const uint8_t *mask,
-                                    int8_t *grad_input, uint32_t *saturations);
+                                    int8_t *grad_input, uint32_t *saturations,
+                                    int32_t *scratch);
 
 /* acc = sum of grad_output over the pixel's block. */
 void tte_resize_nearest2d_grad_input_int8(const tte_resize_nearest2d_grad_input_params *params,

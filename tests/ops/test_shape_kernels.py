@@ -208,7 +208,7 @@ def test_max_pool2d_and_its_gradient(window: Window, many_ties: bool, seed: int)
         (grad, index),
         epilogue,
         acc,
-        None,
+        rubbish(4 * window.in_c, np.int32),
     )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tests.graphs import quantized, small_network, training_graph
 from tests.ops.test_contract import check_kernels
 from tte.errors import TteError
 from tte.ir import Role, Update
+from tte.ops import INTEGER_OPS
 from tte.ops.quantized import UpdateAttrs
 from tte.passes.scale_gradients import real_backward
 from tte.passes.update import plan_update
@@ -67,6 +69,16 @@ def test_a_narrowed_gradient_is_the_slice_of_the_whole(tmp_path: Path, layer: st
     np.testing.assert_allclose(
         part, np.take(full, update.channels, axis=axis), rtol=1e-4, atol=1e-9
     )
+
+
+def test_a_missing_gradient_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where training has to pass; in the frozen part nobody misses it."""
+    for kind, spec in (("avg_pool2d_int8", "full"), ("add_int8", "last:3")):
+        with monkeypatch.context() as patched:
+            patched.setitem(INTEGER_OPS, kind, replace(INTEGER_OPS[kind], gradient=None))
+            assert training_graph(small_network(), "head")
+            with pytest.raises(TteError, match=r"has no gradient, so that the layer '.*' behind"):
+                training_graph(small_network(), spec)
 
 
 def test_only_planned_tensors_change() -> None:

@@ -19,8 +19,9 @@ from tte.build import build_firmware, find_compiler
 from tte.codegen.emit import emit_project
 from tte.emulate.session import open_session
 from tte.errors import TteError
-from tte.ir import TrainPlan
+from tte.ir import Graph, TrainPlan
 from tte.ops.arith import to_factor
+from tte.ops.window import hwc
 from tte.passes.memory import plan_memory
 from tte.passes.schedule import schedule
 from tte.program import InputSpec, Program
@@ -49,17 +50,25 @@ class Run:
 
 def make_program(update: str, board: str) -> tuple[Program, Any, Any]:
     """A program of the small network, samples and labels."""
-    graph, codes, labels = training_graph(small_network(), update)
+    return program_of(small_network(), update, board)
+
+
+def program_of(network: Graph, update: str, board: str) -> tuple[Program, Any, Any]:
+    """A program of a float graph, samples and labels."""
+    graph, codes, labels = training_graph(network, update)
     ordered, order = schedule(graph)
     quant = ordered[ordered.inputs[0]].quant
     assert quant is not None
+    height, width, channels = hwc(ordered[ordered.inputs[0]].type)
     program = Program(
         name="small",
         model_sha256="0" * 64,
         board=load_board(board),
         sram_limit_bytes=262144,
         flash_limit_bytes=1048576,
-        input=InputSpec((16, 16, 3), quant.per_tensor_scale, quant.zero_point, (0.0,), (1.0,)),
+        input=InputSpec(
+            (height, width, channels), quant.per_tensor_scale, quant.zero_point, (0.0,), (1.0,)
+        ),
         class_names=("a", "b", "c", "d", "e"),
         learning_rate=LEARNING_RATE,
         seed=0,

@@ -30,9 +30,10 @@ from tte.ops.spec import (
     OnnxNode,
     Quantizer,
     Sample,
+    ScratchArg,
     TensorArg,
 )
-from tte.ops.window import WindowAttrs, pad_map, spatial_rank, taps, unpad, window_from_onnx
+from tte.ops.window import WindowAttrs, hwc, pad_map, spatial_rank, taps, unpad, window_from_onnx
 
 MAX_TAPS = 256  # of a window: its index is a byte
 
@@ -200,11 +201,17 @@ def grad_input_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
 
 
 def grad_input_call(op: Op, graph: Graph) -> KernelCall:
-    """tte_max_pool2d_grad_input_int8."""
+    """tte_max_pool2d_grad_input_int8 with its scratch."""
     grad, index = op.inputs[:2]
     window = op.attrs.window.params(graph[op.outputs[0]].type, graph[grad].type)
     kernel_params = params.MaxPool2dGradInputParams(window, op.attrs.scale.pre_shift)
-    return grad_call(op, kernel_params, [grad, index])
+    call = grad_call(op, kernel_params, [grad, index])
+    return KernelCall(call.symbol, call.params, (*call.args, ScratchArg("int32_t")))
+
+
+def grad_input_scratch(op: Op, graph: Graph) -> int:
+    """int32 per channel."""
+    return 4 * hwc(graph[op.outputs[0]].type)[2]
 
 
 def _samples() -> tuple[Sample, ...]:
@@ -249,6 +256,7 @@ FAMILY = Family(
             grad_input_reference,
             grad_input_call,
             accumulate=grad_input_sums,
+            scratch_bytes=grad_input_scratch,
             in_place=lambda op: (2,),
         ),
     ),

@@ -14,7 +14,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from tte.errors import TteError
 from tte.ir import Graph, Op, QuantParams, Role, TrainPlan
+from tte.ops import INTEGER_OPS
 from tte.ops.channels import ChannelsAttrs
 from tte.ops.quantized import UpdateAttrs
 from tte.ops.spec import GraphBuilder
@@ -24,6 +26,7 @@ TAKE_BOTH = ("conv2d_int8", "conv2d_grad_input_int8")  # frozen and trained weig
 
 def prune(graph: Graph, plan: TrainPlan) -> Graph:
     """The training graph of `plan`, from the full one of passes/differentiate.py."""
+    _check_gradients(graph, plan)
     kept: list[Op] = []
     for op in graph.ops:
         update = plan.of(op.attrs.layer) if isinstance(op.attrs, UpdateAttrs) else None
@@ -49,6 +52,28 @@ def prune(graph: Graph, plan: TrainPlan) -> Graph:
         for tensor in (pruned[op.inputs[-2]],)
     ]
     return pruned.with_changes(tensors=trained)
+
+
+def _check_gradients(graph: Graph, plan: TrainPlan) -> None:
+    """Every op between a trained layer and the loss has a gradient; what lies in the frozen part
+    needs none."""
+    trained = {update.layer for update in plan.updates}
+    behind: dict[str, str] = {}  # tensor -> the first trained layer that it depends on
+    for op in graph.ops:
+        layer = next((behind[name] for name in op.reads if name in behind), None)
+        if any(graph[name].role is Role.GRADIENT for name in op.writes):
+            return  # the loss: all before it is the forward pass
+        if layer is not None and INTEGER_OPS[op.kind].gradient is None:
+            raise TteError(
+                f"{op.kind.rpartition('_')[0]} has no gradient, so that the layer {layer!r} "
+                "behind it cannot be trained",
+                where=op.origin or op.name,
+                hint="train only layers between this one and the output: --update head, last:K "
+                "with a smaller K, or an update file",
+            )
+        layer = layer or (op.name if op.name in trained else None)
+        if layer is not None:
+            behind.update(dict.fromkeys(op.writes, layer))
 
 
 def eliminate_dead_code(graph: Graph) -> Graph:
