@@ -15,8 +15,7 @@ int main(void)
         tte_request request;
         if (tte_link_receive(&request, !tte_command_runs())) {
             tte_command_execute(&request);
-        } else {
-            tte_command_run_step();
         }
+        tte_command_run_step();
     }
 }

@@ -13,7 +13,7 @@ void tte_command_init(void);
 /* Carries out a request and answers it. */
 void tte_command_execute(const tte_request *request);
 
-/* Whether training on stored samples goes on, and one step of it. */
+/* Whether training on stored samples goes on, and one step of it if so. */
 int tte_command_runs(void);
 void tte_command_run_step(void);
 

@@ -10,6 +10,8 @@ from tte.emulate.image import FirmwareImage
 from tte.errors import FirmwareFault
 
 IDLE_OP = 0xFFFF
+# TTE_PORT_RESTART of tte_port.h: the firmware asks to be started again.
+RESTART_STATUS = 64
 # How far below the stack pointer an access may fall and still be a push.
 _PUSH_BYTES = 512
 
@@ -88,7 +90,6 @@ def op_name(op: int, program: dict[str, Any]) -> str:
 def ended(status: int | None, detail: str = "", where: str = "") -> FirmwareFault:
     """The error for a firmware that stopped by itself."""
     meaning = {
-        2: "it received a command that it does not know",
         3: "its channel was closed",
     }
     why = detail or (meaning.get(status, "") if status is not None else "")

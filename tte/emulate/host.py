@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import select
 import signal
 import subprocess
+import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -28,14 +30,22 @@ class HostTransport:
         self._limit_s = limit_s
         self._worker = Worker()
         self._program_path = program_path
-        self._process = subprocess.Popen(
-            [str(program_path.resolve())],
+        # Checkpoints outlive a restart, not the session.
+        self._folder = tempfile.TemporaryDirectory(prefix="tte-")
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        storage = str(Path(self._folder.name) / "storage")
+        process = subprocess.Popen(
+            [str(self._program_path.resolve())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
+            env={**os.environ, "TTE_STORAGE_FILE": storage},
         )
-        weakref.finalize(self, self._process.kill)  # at the latest when Python ends
+        weakref.finalize(self, process.kill)  # at the latest when Python ends
+        return process
 
     def send(self, data: bytes) -> None:
         self._call(lambda: self._write(data))
@@ -53,6 +63,13 @@ class HostTransport:
         return None
 
     def close(self) -> None:
+        try:
+            self._end()
+        finally:
+            self._worker.close()
+            self._folder.cleanup()
+
+    def _end(self) -> None:
         """Closing its input ends the program; one that hangs is killed."""
         process = self._process
         try:
@@ -65,11 +82,10 @@ class HostTransport:
         finally:
             if process.stdout is not None:
                 process.stdout.close()
-            self._worker.close()
 
     def _call(self, function: Callable[[], bytes]) -> bytes:
         try:
-            return self._worker.call(function, self._limit_s, self._process.kill)
+            return self._worker.call(function, self._limit_s, lambda: self._process.kill())
         except OutOfTime:
             raise faults.timed_out(self._limit_s) from None
 
@@ -80,8 +96,16 @@ class HostTransport:
             while view:
                 view = view[self._process.stdin.write(view) :]
         except OSError:
-            raise self._ended() from None
+            self._restart()
+            return self._write(data)
         return b""
+
+    def _restart(self) -> None:
+        """Starts the firmware again where it asked for that."""
+        if self._process.wait() != faults.RESTART_STATUS:
+            raise self._ended()
+        self._end()
+        self._process = self._start()
 
     def _is_ready(self, timeout_s: float) -> bool:
         assert self._process.stdout is not None
@@ -91,7 +115,7 @@ class HostTransport:
         assert self._process.stdout is not None
         data: bytes = self._process.stdout.read(_READ_BYTES)
         if not data:
-            raise self._ended()
+            self._restart()
         return data
 
     def _ended(self) -> FirmwareFault:

@@ -37,7 +37,8 @@ _TIMER_ORIGIN, _TIMER_VALUE = 0x4000_0000, 4
 _NOWHERE = 0xFFFF_FFFE  # never executed: the firmware ends by semihosting
 _BREAKPOINT_EXCEPTION = 7
 _SEMIHOSTING_BKPT = b"\xab\xbe"
-_SYS_OPEN, _SYS_WRITE0, _SYS_WRITE, _SYS_READ, _SYS_EXIT_EXTENDED = 0x01, 0x04, 0x05, 0x06, 0x20
+_SYS_OPEN, _SYS_WRITE0, _SYS_WRITE, _SYS_READ = 0x01, 0x04, 0x05, 0x06
+_SYS_FLEN, _SYS_EXIT_EXTENDED = 0x0C, 0x20
 _MODE_WRITE_BINARY = 5
 _INPUT_HANDLE, _OUTPUT_HANDLE = 1, 2
 # Counting is slower than running; its limit grows by as much.
@@ -73,6 +74,7 @@ class UnicornTransport:
         self._input = bytearray()
         self._output = bytearray()
         self._waiting = False  # the firmware stopped in a read: it wants more input
+        self._pausing = False  # it looked for input in vain, and its answers are due
         self._exit_status: int | None = None
         self._bad_access: tuple[int, int, int] | None = None  # kind, address, bytes
         self._guarded_pc: int | None = None
@@ -149,6 +151,13 @@ class UnicornTransport:
                 end=origin + _pages(limit_bytes) - 1,
             )
 
+    def _restart(self) -> None:
+        """As after power-on: SRAM holds anything, the storage what it held."""
+        self._exit_status = None
+        self._input.clear()
+        self._sram[:] = b"\xdb" * len(self._sram)
+        self._load()
+
     def _load(self) -> None:
         for address, content in self._image.segments:
             self._uc.mem_write(address, content)
@@ -161,10 +170,10 @@ class UnicornTransport:
         self._current_op = memoryview(self._sram).cast("H")[place // 2 : place // 2 + 1]
 
     def _run(self) -> None:
-        """Until the firmware waits for input that is not there."""
-        self._waiting = False
+        """Until the firmware waits for input that is not there, or looks for some in vain."""
+        self._waiting = self._pausing = False
         limit_s = self._limit_s * (_COUNTING_SLOWDOWN if self._counting else 1)
-        while not self._waiting:
+        while not self._waiting and not self._pausing:
             try:
                 self._worker.call(self._emulate, limit_s, self._uc.emu_stop)
             except OutOfTime:
@@ -173,6 +182,8 @@ class UnicornTransport:
                 raise self._fault(str(error)) from None
             if self._bad_access is not None or self._bad_exception is not None:
                 raise self._fault("")
+            if self._exit_status == faults.RESTART_STATUS:
+                self._restart()
             if self._exit_status is not None:
                 raise faults.ended(self._exit_status)
 
@@ -257,6 +268,8 @@ class UnicornTransport:
             return
         uc.reg_write(arm.UC_ARM_REG_R0, result)
         uc.reg_write(arm.UC_ARM_REG_PC, (pc + 2) | 1)
+        if self._pausing:
+            uc.emu_stop()
 
     def _semihosting(self, operation: int, argument: int) -> int | None:
         """The result, or None where the firmware has to wait or has ended."""
@@ -277,6 +290,9 @@ class UnicornTransport:
             uc.mem_write(second, bytes(self._input[:count]))
             del self._input[:count]
             return third - count
+        if operation == _SYS_FLEN:
+            self._pausing = not self._input and bool(self._output)
+            return len(self._input)
         if operation == _SYS_EXIT_EXTENDED:
             self._exit_status = second
             return None

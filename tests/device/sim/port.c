@@ -175,9 +175,8 @@ int sim_serve(const uint8_t *in, uint32_t bytes, uint8_t *answer, uint32_t capac
             tte_request request;
             if (tte_link_receive(&request, 1)) {
                 tte_command_execute(&request);
-            } else {
-                tte_command_run_step();
             }
+            tte_command_run_step();
         }
     }
     *answer_bytes = out_bytes;
