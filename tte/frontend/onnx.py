@@ -375,6 +375,11 @@ class _Importer:
     def type_of(self, name: str) -> TensorType:
         """Type of an activation as convolutions take it."""
         layout = self.layout(name)
+        if len(layout.shape) > 2 and layout.shape[0] != 1:
+            raise self.fail(
+                f"its input {name!r} of shape {list(layout.shape)} is a batch of samples",
+                "the device computes one sample at a time",
+            )
         return TensorType(
             self.map_shape(layout.ordered(channels_last(len(layout.shape)))), "float32"
         )

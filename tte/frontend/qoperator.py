@@ -76,7 +76,7 @@ class _Decomposer:
                     "give the float model, or quantise it with "
                     "onnxruntime.quantization.quantize_static",
                 )
-            rule = _RULES.get(node.op_type)
+            rule = RULES.get(node.op_type)
             if rule is not None:
                 rule(self)
             elif op_type in ("QuantizeLinear", "DequantizeLinear"):
@@ -250,7 +250,7 @@ class _Decomposer:
         self.real("Concat", parts, self.input(0), self.input(1))
 
 
-_RULES: dict[str, Callable[[_Decomposer], None]] = {
+RULES: dict[str, Callable[[_Decomposer], None]] = {
     "QLinearConv": _Decomposer.conv,
     "QLinearMatMul": _Decomposer.matmul,
     f"{CONTRIB}QLinearConv": _Decomposer.conv,

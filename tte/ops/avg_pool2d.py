@@ -178,7 +178,8 @@ def reduce_from_onnx(
     if not layout.moving or layout.moving[-1] in reduced:
         last = moving[-1] if moving else kept[-1] if kept else 0
         order = layout.with_last(last)
-        if layout.ordered(order).axis(last) < 3:
+        whole = last in reduced and layout.shape[last] > 1
+        if whole or layout.ordered(order).axis(last) < 3:
             raise importer.fail(
                 f"the axes {reduced} of shape {list(layout.shape)} leave no channels"
             )

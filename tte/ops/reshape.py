@@ -157,14 +157,15 @@ def depth_to_space_from_onnx(node: OnnxNode, importer: Importer) -> None:
 
 
 def space_to_depth_from_onnx(node: OnnxNode, importer: Importer) -> None:
-    """SpaceToDepth: the other way round."""
+    """SpaceToDepth, both modes: the other way round."""
     size = _blocks(node, importer)
     n, channels, height, width = importer.layout(node.inputs[0]).shape
     if height % size or width % size:
         raise importer.fail(f"{height}x{width} is no multiple of blocks of {size}x{size}")
     split = (n, channels, height // size, size, width // size, size)
     importer.reshape(node.inputs[0], split)
-    importer.transpose(node.outputs[0], (0, 3, 5, 1, 2, 4))
+    column_first = node.attrs.get("mode", "DCR") == "CRD"
+    importer.transpose(node.outputs[0], (0, 1, 3, 5, 2, 4) if column_first else (0, 3, 5, 1, 2, 4))
     importer.reshape(node.outputs[0], (n, channels * size**2, height // size, width // size))
 
 
