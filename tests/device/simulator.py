@@ -27,6 +27,8 @@ SOURCES = (
     SIM / "port.c",
 )
 INCLUDE = (RUNTIME / "include", RUNTIME / "firmware", RUNTIME / "link", FAKE, SIM)
+FUZZ = Path(__file__).parent / "fuzz"
+FUZZ_DEFINES = (("TTE_LINK_PAYLOAD_BYTES", 512),)
 POWER_CUT, RESTART, MISUSE = 1, 2, 3
 _ANSWER_BYTES = 1 << 20
 
@@ -34,7 +36,7 @@ _ANSWER_BYTES = 1 << 20
 def compile_sim(output: Path, defines: tuple[tuple[str, int], ...], *flags: str) -> None:
     """A program or library of the firmware, the fake network and the board in memory."""
     command = [host_compiler(), "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", *flags]
-    command += [f"-D{name}={value}" for name, value in defines]
+    command += [f"-D{name}={value}" for name, value in (*defines, ("MISBEHAVES", 0))]
     command += [f"-I{folder}" for folder in INCLUDE]
     done = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -171,7 +171,7 @@ int sim_serve(const uint8_t *in, uint32_t bytes, uint8_t *answer, uint32_t capac
     out_capacity_bytes = capacity_bytes;
     const int ended = setjmp(outside);
     if (ended == 0) {
-        while (line_bytes || tte_command_runs()) {
+        for (int rest = SIM_RUN_STEPS; line_bytes || (tte_command_runs() && rest); --rest) {
             tte_request request;
             if (tte_link_receive(&request, 1)) {
                 tte_command_execute(&request);

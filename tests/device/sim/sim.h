@@ -23,7 +23,7 @@
 #define SIM_SPARE_BYTES 0
 #endif
 
-enum { SIM_POWER_CUT = 1, SIM_RESTART = 2, SIM_MISUSE = 3 };
+enum { SIM_POWER_CUT = 1, SIM_RESTART = 2, SIM_MISUSE = 3, SIM_RUN_STEPS = 40 };
 
 extern uint8_t sim_flash[];
 extern uint32_t sim_erasures[];
@@ -37,7 +37,7 @@ void sim_trust_flash(void);
 /* Calls `function`; 0, or why it did not return. */
 int sim_call(uint32_t (*function)(uint32_t), uint32_t argument, uint32_t *result);
 
-/* Lets the firmware take these bytes; 0, or why it ended, and what it answered. */
+/* Lets the firmware take these bytes, and train about SIM_RUN_STEPS steps on stored samples; 0, or why it ended, and what it answered. */
 int sim_serve(const uint8_t *in, uint32_t bytes, uint8_t *answer, uint32_t capacity_bytes,
               uint32_t *answer_bytes);
 

@@ -14,6 +14,10 @@
 #define EXTRA_BYTES 64
 #endif
 
+#ifndef MISBEHAVES
+#define MISBEHAVES 1
+#endif
+
 enum { IDLE = 0xFFFF };
 enum {
     READ_PAST_SRAM = 100,
@@ -137,11 +141,11 @@ __attribute__((noinline)) float scale(float x)
 __attribute__((noinline)) void linear(void)
 {
     for (int32_t o = 0; o < CLASSES; ++o) {
-        int32_t sum = bias[o];
+        uint32_t sum = (uint32_t)bias[o]; /* a hostile bias may wrap */
         for (int32_t i = 0; i < TTE_INPUT_BYTES; ++i) {
-            sum += weight[o][i] * arena[i];
+            sum += (uint32_t)(weight[o][i] * arena[i]);
         }
-        logits[o] = sum;
+        logits[o] = (int32_t)sum;
     }
 }
 
@@ -150,20 +154,21 @@ __attribute__((noinline)) void update(void)
     int8_t saved[TTE_INPUT_BYTES];
     memcpy(saved, arena, sizeof saved);
     for (int32_t i = 0; i < TTE_INPUT_BYTES; ++i) {
+        const int32_t shift = tte_settings.learning_rate.exponent + 8;
         const int64_t step = (int64_t)saved[i] * tte_settings.learning_rate.mantissa;
-        const int32_t sum =
-            weight[label][i] + (int32_t)(step >> (tte_settings.learning_rate.exponent + 8));
+        const int32_t sum = weight[label][i] + (int32_t)(step >> (shift < 63 ? shift : 63));
         tte_saturations[0] += sum > 127 || sum < -128;
         weight[label][i] = (int8_t)(sum > 127 ? 127 : sum < -128 ? -128 : sum);
     }
-    bias[label] += (int32_t)scale((float)(saved[0] * 2));
+    const uint32_t moved = (uint32_t)(int32_t)scale((float)(saved[0] * 2));
+    bias[label] = (int32_t)((uint32_t)bias[label] + moved);
 }
 
 void tte_infer(void)
 {
     tte_current_op = 0;
     linear();
-    if (arena[0] >= READ_PAST_SRAM) {
+    if (MISBEHAVES && arena[0] >= READ_PAST_SRAM) {
         tte_current_op = 1;
         misbehave(arena[0]);
     }
@@ -173,7 +178,7 @@ void tte_infer(void)
 void tte_train_step(void)
 {
     tte_infer();
-    tte_loss = -(logits[label] * 65536) / 4;
+    tte_loss = (int32_t)(0u - (uint32_t)logits[label] * 65536u) / 4;
     tte_current_op = 2;
     update();
     tte_current_op = IDLE;
