@@ -42,6 +42,44 @@ static int8_t finish(const tte_windows *windows, int32_t sum, int32_t channel, f
     return (int8_t)tte_ssat8(value);
 }
 
+/* Rows of three or four taps, the first one an odd element. */
+static int32_t steps_sum(const tte_windows *windows, const int16_t *x, int32_t taps, int32_t place,
+                         const int8_t *weight)
+{
+    int32_t sum = 0;
+    for (int32_t row = 0; row < windows->kernel_rows; row++, weight += windows->row_step) {
+        int16_t values[8];
+        memcpy(values, x, sizeof values);
+        for (int32_t t = 0; t < taps; t++) {
+            sum += weight[t * windows->tap_step] * values[1 + place + t];
+        }
+        x += windows->row_bytes / 2;
+    }
+    return sum;
+}
+
+static void run_steps(const tte_windows *windows, int32_t taps)
+{
+    for (int32_t channel = 0; channel < (int32_t)windows->channels; channel++) {
+        const int8_t *weight = windows->weight + channel * windows->weight_step;
+        const int16_t *x = windows->x + channel * (int32_t)(windows->plane_bytes / 2);
+        int8_t *to = windows->y + channel, *const end = to + windows->y_bytes;
+        uint8_t *bits = windows->mask;
+        const int32_t down = (windows->kernel_rows - 1) * (int32_t)(windows->row_bytes / 2);
+        while (to != end) {
+            for (int8_t *row_end = to + windows->row; to != row_end;) {
+                for (int32_t i = 0; i < 4; i++, to += windows->step) {
+                    const int32_t sum = steps_sum(windows, x, taps, i, weight);
+                    *to = finish(windows, sum, channel, GRAD, bits++);
+                }
+                x += down + windows->x_next / 2;
+            }
+            x += windows->x_step / 2;
+            to += windows->y_step;
+        }
+    }
+}
+
 static void run(const tte_windows *windows, int32_t taps, int32_t stride, finish_mode mode)
 {
     for (int32_t channel = 0; channel < (int32_t)windows->channels; channel++) {
@@ -138,4 +176,14 @@ void tte_windows_5x5_1_grad(const tte_windows *windows)
 void tte_windows_7x7_1_grad(const tte_windows *windows)
 {
     run(windows, 7, 1, GRAD);
+}
+
+void tte_windows_3_1_grad(const tte_windows *windows)
+{
+    run_steps(windows, 3);
+}
+
+void tte_windows_4_1_grad(const tte_windows *windows)
+{
+    run_steps(windows, 4);
 }

@@ -328,27 +328,21 @@ static void run_phases(const tte_conv2d_grad_input_params *params, const int8_t 
     }
 }
 
-/* Without an addend, with stride 1: NULL otherwise. */
-static tte_windows_function find_windows(const tte_window *turned, uint8_t pre_shift, int masked)
-{
-    if (!tte_windows_fit(turned) || pre_shift != 0 || turned->stride_h * turned->stride_w > 1 ||
-        turned->pad_top >= turned->kernel_h || turned->pad_left >= turned->kernel_w ||
-        (masked && turned->out_c % 8 != 0)) {
-        return NULL;
-    }
-    switch (turned->kernel_w) {
-    case 3:
-        return tte_windows_3x3_1_grad;
-    case 5:
-        return tte_windows_5x5_1_grad;
-    case 7:
-        return tte_windows_7x7_1_grad;
-    default:
-        return NULL;
-    }
-}
+/* ---- four channels at once: tte_windows.h ------------------------------------------------- */
 
-/* The convolution with stride 1 of grad_output that gives grad_input. */
+/* The inputs of a call: every `step`-th pixel of every row_step-th row, from pixel `first` on. */
+typedef struct {
+    int32_t first, step, row_step, rows, cols;
+} tte_grid;
+
+typedef struct {
+    tte_window turned; /* the convolution with stride 1 of grad_output that gives grad_input */
+    tte_plane plane;
+    tte_calls calls;
+    tte_grid grids[TTE_MAX_CALLS], *grids_end;
+    int32_t pitch; /* of a row of weights, as the phases want them; 0: they are turned round */
+} tte_plan;
+
 static tte_window turn_window(const tte_window *window)
 {
     tte_window turned = *window;
@@ -359,6 +353,115 @@ static tte_window turn_window(const tte_window *window)
     turned.pad_top = (uint16_t)(window->kernel_h - 1 - window->pad_top);
     turned.pad_left = (uint16_t)(window->kernel_w - 1 - window->pad_left);
     return turned;
+}
+
+/* Stride 1, a square kernel of 3, 5 or 7. Returns whether that is so. */
+static int plan_whole(const tte_window *window, tte_plan *plan)
+{
+    if (window->stride_h * window->stride_w > 1 || !tte_windows_fit(&plan->turned) ||
+        (window->kernel_w != 3 && window->kernel_w != 5 && window->kernel_w != 7) ||
+        window->pad_top >= window->kernel_h || window->pad_left >= window->kernel_w) {
+        return 0;
+    }
+    plan->plane =
+        tte_plan_plane(&plan->turned, 0, window->in_h, tte_windows_origin(window->kernel_w));
+    plan->pitch = 0;
+    return 1;
+}
+
+/* The first of three or four taps is an odd element of a plane: `lead` taps of 0 come before. */
+static int32_t lead_of(const tte_phase *phase)
+{
+    return phase->output % 2 == 0;
+}
+
+/* Stride 2, rows of whole fours of each phase; up to 4 rows of 4 taps. Returns whether that is so;
+ * the plane holds what all phases look at, output 0 at an even element. */
+static int plan_phases(const tte_window *window, const tte_axis *y, const tte_axis *x,
+                       tte_plan *plan)
+{
+    tte_plane *plane = &plan->plane;
+    int32_t right = 0;
+    if (window->stride_w != 2 || window->in_w % 8 != 0) {
+        return 0;
+    }
+    plan->pitch = window->kernel_w;
+    plane->rows = 0;
+    for (int32_t i = 0; i < y->count; i++) {
+        const tte_phase *phase = &y->phases[i];
+        const int32_t end = phase->output - y->origin + phase->count + phase->taps - 1;
+        plane->rows = end > plane->rows ? end : plane->rows;
+        if (phase->taps > 4) {
+            return 0;
+        }
+    }
+    for (int32_t i = 0; i < x->count; i++) {
+        const tte_phase *phase = &x->phases[i];
+        const int32_t taps = lead_of(phase) + phase->taps;
+        right = phase->output + phase->count > right ? phase->output + phase->count : right;
+        if (taps > 4) {
+            return 0;
+        }
+        if (taps != phase->taps || taps < 3) {
+            plan->pitch = window->kernel_w + 2; /* taps of 0 around each row */
+        }
+    }
+    const int32_t left = (2 - x->origin) & ~1;
+    plane->cols = (left + right + 5) & ~1;
+    plane->begin = y->origin < 0 ? 0 : y->origin;
+    plane->end = y->origin + plane->rows < window->out_h ? y->origin + plane->rows : window->out_h;
+    plane->used_cols = plane->cols - left < window->out_w ? plane->cols - left : window->out_w;
+    plane->first = (plane->begin - y->origin) * plane->cols + left;
+    /* There is room for one plane of stride 1, or four. */
+    const tte_plane whole = tte_plan_plane(&plan->turned, 0, window->in_h, 0);
+    const int32_t room = whole.planes * whole.rows * whole.cols;
+    plane->planes = 4 * plane->rows * plane->cols <= room ? 4 : 1;
+    return 1;
+}
+
+static void add_whole(const tte_window *window, const int16_t *planes, int8_t *grad_input,
+                      uint8_t *bits, int8_t *buffer, tte_plan *plan)
+{
+    static const tte_windows_function functions[3] = {
+        tte_windows_3x3_1_grad, tte_windows_5x5_1_grad, tte_windows_7x7_1_grad};
+    const tte_grid all = {0, 1, window->in_w, window->in_h, window->in_w};
+    tte_begin_calls(&plan->turned, &plan->plane, functions[window->kernel_w / 2 - 1],
+                    &plan->calls);
+    tte_add_rows(&plan->calls, window->in_h, planes, grad_input, bits, buffer);
+    *plan->grids_end++ = all;
+}
+
+static void add_phase(const tte_window *window, const tte_axis *y, const tte_phase *down,
+                      const tte_phase *across, const int16_t *planes, int8_t *grad_input,
+                      uint8_t *bits, tte_plan *plan)
+{
+    const int32_t lead = lead_of(across), cols = plan->plane.cols;
+    const int32_t row_bytes = window->stride_h * window->in_w * window->in_c;
+    const int32_t left = plan->plane.first % cols;
+    const tte_grid grid = {down->first * window->in_w + across->first, 2,
+                           window->stride_h * window->in_w, down->count, across->count};
+    tte_call *call = plan->calls.end++;
+    tte_windows *windows = &call->windows;
+
+    call->function = lead + across->taps > 3 ? tte_windows_4_1_grad : tte_windows_3_1_grad;
+    call->weight = down->tap * plan->pitch + across->tap + 2 * lead;
+    call->row = NULL;
+    windows->x =
+        planes + (down->output - y->origin) * cols + left + across->output - lead - 1;
+    windows->y = grad_input + grid.first * window->in_c;
+    windows->mask = bits;
+    windows->row_bytes = (uint32_t)(2 * cols);
+    windows->plane_bytes = (uint32_t)(2 * plan->plane.rows * cols);
+    windows->x_next = 8 - 2 * (down->taps - 1) * cols;
+    windows->x_step = 2 * (cols - across->count);
+    windows->step = 2u * window->in_c;
+    windows->row = (uint32_t)across->count * windows->step;
+    windows->y_step = row_bytes - (int32_t)windows->row;
+    windows->y_bytes = (uint32_t)(down->count * row_bytes);
+    windows->kernel_rows = down->taps;
+    windows->tap_step = -2;
+    windows->row_step = -window->stride_h * plan->pitch;
+    *plan->grids_end++ = grid;
 }
 
 /* `count` weights from the last to the first. */
@@ -377,68 +480,99 @@ static inline void turn_round(const int8_t *weight, int32_t count, int8_t *to)
     }
 }
 
-/* Bytes of mask bits for eight channels, in rows of a multiple of four; 0 behind a row. */
-static void load_bits(const tte_window *turned, const uint8_t *mask, uint8_t *bits)
+/* Bytes of mask bits for eight channels, in rows of a multiple of four; 0 behind a row. Without a
+ * mask all are set. */
+static void load_bits(const tte_plan *plan, const uint8_t *mask, uint8_t *bits)
 {
-    for (int32_t row = turned->out_h; row > 0; row--) {
-        for (int32_t i = turned->out_w; i > 0; i--, mask += turned->out_c / 8) {
-            *bits++ = *mask;
-        }
-        for (int32_t i = -turned->out_w & 3; i > 0; i--) {
-            *bits++ = 0;
+    const int32_t pixel_bytes = plan->turned.out_c / 8;
+    for (const tte_grid *grid = plan->grids; grid != plan->grids_end; grid++) {
+        for (int32_t row = 0; row < grid->rows; row++) {
+            const int32_t pixel = grid->first + row * grid->row_step;
+            const uint8_t *from = mask == NULL ? NULL : mask + pixel * pixel_bytes;
+            for (int32_t i = 0; i < grid->cols; i++) {
+                *bits++ = from == NULL ? 0xFF : from[i * grid->step * pixel_bytes];
+            }
+            for (int32_t i = -grid->cols & 3; i > 0; i--) {
+                *bits++ = 0;
+            }
         }
     }
 }
 
-/* The same without a mask. */
-static void set_bits(const tte_window *turned, uint8_t *bits)
+/* Without an addend. Returns 0 where tte_windows.h has no kernels for it. */
+static int run_windows(const tte_conv2d_grad_input_params *params, const int8_t *grad_output,
+                       const int8_t *weight, const int32_t *multipliers, const uint8_t *mask,
+                       int8_t *grad_input, uint32_t *saturations, int16_t *planes)
 {
-    for (int32_t row = turned->out_h; row > 0; row--) {
-        memset(bits, 0xFF, turned->out_w);
-        memset(bits + turned->out_w, 0, (size_t)(-turned->out_w & 3));
-        bits += (turned->out_w + 3) & ~3;
+    const tte_window *window = &params->window;
+    const tte_axis y = find_phases(window->in_h, window->kernel_h, window->stride_h,
+                                   window->pad_top);
+    const tte_axis x = find_phases(window->in_w, window->kernel_w, window->stride_w,
+                                   window->pad_left);
+    const int32_t taps = window->kernel_h * window->kernel_w;
+    tte_plan plan;
+    plan.turned = turn_window(window);
+    if ((mask != NULL && window->in_c % 8 != 0) ||
+        !(plan_whole(window, &plan) || plan_phases(window, &y, &x, &plan))) {
+        return 0;
     }
-}
 
-/* All channels, four at a time where four planes fit. */
-static void run_windows(const tte_window *turned, tte_windows_function function,
-                        const int8_t *grad_output, const int8_t *weight,
-                        const int32_t *multipliers, const uint8_t *mask, int8_t *grad_input,
-                        uint32_t *saturations, int16_t *planes)
-{
-    const tte_plane plane =
-        tte_plan_plane(turned, 0, turned->out_h, tte_windows_origin(turned->kernel_w));
-    const int32_t plane_elems = plane.rows * plane.cols;
-    const int32_t taps = turned->kernel_h * turned->kernel_w;
-    int8_t *const buffer = (int8_t *)(planes + plane.planes * plane_elems);
-    uint8_t *const bits = (uint8_t *)buffer + 4 * ((turned->out_w + 3) & ~3);
-    int8_t turned_weight[4 * TTE_ROWS_MAX_TAPS * TTE_ROWS_MAX_TAPS];
-    tte_windows windows;
+    const int32_t elems = plan.plane.planes * plan.plane.rows * plan.plane.cols;
+    int8_t *const buffer = (int8_t *)(planes + elems);
+    uint8_t *const bits = (uint8_t *)buffer + 4 * ((window->in_w + 3) & ~3);
+    int8_t own_weight[4 * TTE_ROWS_MAX_TAPS * (TTE_ROWS_MAX_TAPS + 2) + 2];
+    tte_windows shared = {.weight_step = window->kernel_h * plan.pitch,
+                          .multipliers = multipliers,
+                          .saturations = saturations};
+    tte_copies copies;
     int32_t count;
 
-    windows.zero_point = 0;
-    windows.biases = NULL;
-    windows.saturations = saturations;
-    tte_plan_windows(turned, &plane, &windows);
-    windows.weight_step = -taps;
-    tte_clear_words(planes, (uint32_t)(plane.planes * plane_elems / 2));
-    if (mask == NULL) {
-        set_bits(turned, bits);
-    }
-    for (int32_t channel = 0; channel < turned->out_c; channel += count) {
-        count = turned->out_c - channel < plane.planes ? turned->out_c - channel : plane.planes;
-        tte_copy_planes(turned, &plane, 0, grad_output + channel, count, planes);
-        if (mask != NULL && channel % 8 == 0) {
-            load_bits(turned, mask + channel / 8, bits);
+    tte_begin_calls(&plan.turned, &plan.plane, NULL, &plan.calls);
+    plan.grids_end = plan.grids;
+    if (plan.pitch == 0) {
+        shared.weight_step = -taps;
+        add_whole(window, planes, grad_input, bits, buffer, &plan);
+    } else {
+        uint8_t *phase_bits = bits;
+        for (int32_t i = 0; i < y.count * x.count; i++) {
+            const tte_phase *down = &y.phases[i / x.count], *across = &x.phases[i % x.count];
+            add_phase(window, &y, down, across, planes, grad_input, phase_bits, &plan);
+            phase_bits += down->count * across->count;
         }
-        turn_round(weight + channel * taps, count * taps, turned_weight);
-        windows.weight = turned_weight + (count - 1) * taps;
-        windows.multipliers = multipliers + channel;
-        windows.channels = (uint32_t)count;
-        windows.bit = 7u - channel % 8;
-        tte_run_windows(turned, function, &windows, turned->out_h, planes, grad_input + channel,
-                        bits, buffer);
     }
+    tte_plan_copies(&plan.turned, &plan.plane, 0, grad_output, planes, &copies);
+    tte_clear_words(planes, (uint32_t)(elems / 2));
+    memset(own_weight, 0, sizeof own_weight);
+    for (int32_t channel = 0; channel < window->in_c; channel += count) {
+        count = window->in_c - channel < plan.plane.planes ? window->in_c - channel
+                                                           : plan.plane.planes;
+        tte_copy_group(&copies, count);
+        if (channel % 8 == 0) {
+            shared.bit = 7;
+            if (mask != NULL || channel == 0) {
+                load_bits(&plan, mask == NULL ? NULL : mask + channel / 8, bits);
+            }
+        }
+        if (plan.pitch == 0) {
+            turn_round(weight, count * taps, own_weight);
+            shared.weight = own_weight + (count - 1) * taps;
+        } else if (plan.pitch == window->kernel_w) {
+            shared.weight = weight;
+        } else {
+            int8_t *to = own_weight + 2;
+            for (int32_t i = 0; i < count * taps; to += 2) {
+                for (int32_t end = i + window->kernel_w; i < end; i++) {
+                    *to++ = weight[i];
+                }
+            }
+            shared.weight = own_weight + 2;
+        }
+        weight += count * taps;
+        tte_run_calls(&plan.calls, &shared, count);
+        shared.multipliers += count;
+        shared.bit -= (uint32_t)count;
+    }
+    return 1;
 }
 
 void tte_depthwise_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
@@ -448,18 +582,14 @@ void tte_depthwise_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *pa
                                           int8_t *grad_input, uint32_t *saturations,
                                           int32_t *scratch)
 {
-    const tte_window turned = turn_window(&params->window);
-    const tte_windows_function function =
-        addend == NULL ? find_windows(&turned, params->pre_shift, mask != NULL) : NULL;
-    if (function != NULL) {
-        run_windows(&turned, function, grad_output, weight, multipliers, mask, grad_input,
-                    saturations, (int16_t *)(void *)scratch);
-    } else if (is_supported(params)) {
-        run_phases(params, grad_output, weight, multipliers, addend, addend_multipliers, mask,
-                   grad_input, saturations, scratch);
-    } else {
+    if (!is_supported(params)) {
         tte_depthwise_conv2d_grad_input_int8_portable(params, grad_output, weight, multipliers,
                                                       addend, addend_multipliers, mask,
                                                       grad_input, saturations, scratch);
+    } else if (addend != NULL || params->pre_shift != 0 ||
+               !run_windows(params, grad_output, weight, multipliers, mask, grad_input,
+                            saturations, (int16_t *)(void *)scratch)) {
+        run_phases(params, grad_output, weight, multipliers, addend, addend_multipliers, mask,
+                   grad_input, saturations, scratch);
     }
 }

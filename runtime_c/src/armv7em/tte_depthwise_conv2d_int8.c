@@ -68,35 +68,39 @@ static void run_windows(const tte_conv2d_params *params, const tte_plane *plane,
     const tte_window *window = &params->window;
     const int32_t row_elems = window->out_w * window->out_c;
     const int32_t whole_w = (window->out_w + 3) & ~3;
-    const int32_t plane_elems = plane->rows * plane->cols;
-    int8_t *const buffer = (int8_t *)(planes + plane->planes * plane_elems);
+    int8_t *const buffer = (int8_t *)(planes + plane->planes * plane->rows * plane->cols);
     uint8_t *const bits = mask == NULL ? NULL : (uint8_t *)buffer + 4 * whole_w;
-    tte_windows windows;
-    int32_t count;
+    tte_calls calls;
+    tte_windows shared = {.zero_point = params->requant.output_zero_point,
+                          .bit = 1,
+                          .weight = weight,
+                          .weight_step = window->kernel_h * window->kernel_w,
+                          .biases = bias,
+                          .multipliers = multipliers};
+    tte_copies copies;
+    int32_t some, count;
 
-    windows.zero_point = params->requant.output_zero_point;
-    tte_plan_windows(window, plane, &windows);
+    tte_plan_copies(window, plane, params->requant.input_zero_point, x, planes, &copies);
+    tte_begin_calls(window, plane, function, &calls);
+    for (int32_t oy = rows->begin; oy < rows->end; oy += some) {
+        const int32_t row = oy - rows->begin;
+        some = rows_from(rows, oy);
+        tte_add_rows(&calls, some, planes + row * window->stride_h * plane->cols,
+                     y + oy % rows->ring * row_elems, mask == NULL ? NULL : bits + row * whole_w,
+                     buffer);
+    }
     for (int32_t channel = 0; channel < window->out_c; channel += count) {
         count = window->out_c - channel < plane->planes ? window->out_c - channel : plane->planes;
-        tte_copy_planes(window, plane, params->requant.input_zero_point, x + channel, count,
-                        planes);
+        tte_copy_group(&copies, count);
         if (mask != NULL && channel % 8 == 0) {
+            shared.bit = 1;
             tte_clear_words(bits, (uint32_t)((rows->end - rows->begin) * whole_w / 4));
         }
-        windows.weight = weight + channel * windows.weight_step;
-        windows.biases = bias + channel;
-        windows.multipliers = multipliers + channel;
-        windows.channels = (uint32_t)count;
-        windows.bit = 1u << channel % 8;
-        int32_t some;
-        for (int32_t oy = rows->begin; oy < rows->end; oy += some) {
-            const int32_t row = oy - rows->begin;
-            some = rows_from(rows, oy);
-            tte_run_windows(window, function, &windows, some,
-                            planes + row * window->stride_h * plane->cols,
-                            y + oy % rows->ring * row_elems + channel,
-                            mask == NULL ? NULL : bits + row * whole_w, buffer);
-        }
+        tte_run_calls(&calls, &shared, count);
+        shared.weight += count * shared.weight_step;
+        shared.biases += count;
+        shared.multipliers += count;
+        shared.bit <<= count;
         if (mask != NULL && (channel + count) % 8 == 0) {
             store_bits(window, bits, rows->end - rows->begin,
                        mask + (rows->begin * row_elems + channel) / 8);
@@ -127,8 +131,10 @@ static void run_rows(const tte_conv2d_params *params, const tte_plane *plane,
     const uint32_t row_elems = (uint32_t)window->out_w * window->out_c;
     const int32_t whole_w = (window->out_w + 3) & ~3;
     uint32_t pairs[TTE_ROWS_MAX_TAPS * TTE_ROWS_MAX_WORDS];
+    tte_copies copies;
     tte_rows rows;
 
+    tte_plan_copies(window, plane, params->requant.input_zero_point, x, planes, &copies);
     rows.row_bytes = (uint32_t)plane->cols * 2;
     rows.x_step = 0;
     rows.sums_step = 0;
@@ -143,7 +149,7 @@ static void run_rows(const tte_conv2d_params *params, const tte_plane *plane,
         weight += window->kernel_h * window->kernel_w;
         rows.start = bias[channel];
         rows.x = planes;
-        tte_copy_planes(window, plane, params->requant.input_zero_point, x + channel, 1, planes);
+        tte_copy_group(&copies, 1);
         for (int32_t oy = out_rows->begin; oy < out_rows->end; oy++) {
             multiply(&rows);
             activate_run(params, rows.sums, multipliers[channel],

@@ -32,15 +32,16 @@ void tte_clear_words(void *to, uint32_t words);
 enum { TTE_FOUR_PLANES_BYTES = 8192 };
 
 /* What all channels' planes share. Row 0 is row `top` of the map; its rows begin .. end - 1 are
- * copied. The first tap of the first output is element `origin` of a row. */
+ * copied. */
 typedef struct {
-    int32_t rows, cols, origin;
+    int32_t rows, cols;
     int32_t begin, end, used_cols;
     int32_t first;  /* element of the first pixel */
     int32_t planes; /* at once, 4 or 1 */
 } tte_plane;
 
-/* For output rows row_begin .. row_end - 1, a multiple of four outputs in a row. */
+/* For output rows row_begin .. row_end - 1, a multiple of four outputs in a row. The first tap of
+ * the first output is element `origin` of a row. */
 static inline tte_plane tte_plan_plane(const tte_window *window, int32_t row_begin,
                                        int32_t row_end, int32_t origin)
 {
@@ -50,7 +51,6 @@ static inline tte_plane tte_plan_plane(const tte_window *window, int32_t row_beg
     tte_plane plane;
     plane.rows = (row_end - row_begin - 1) * window->stride_h + window->kernel_h;
     plane.cols = ((whole_w - 1) * window->stride_w + window->kernel_w + origin + 1) & ~1;
-    plane.origin = origin;
     plane.begin = top < 0 ? 0 : top;
     plane.end = top + plane.rows < window->in_h ? top + plane.rows : window->in_h;
     plane.used_cols = plane.cols - left < window->in_w ? plane.cols - left : window->in_w;
@@ -59,39 +59,53 @@ static inline tte_plane tte_plan_plane(const tte_window *window, int32_t row_beg
     return plane;
 }
 
-/* `count` channels from x on to planes that are clear but for the same pixels of other channels.
- * The rows of a ring are at most two pieces of memory. */
-static inline void tte_copy_planes(const tte_window *window, const tte_plane *plane,
-                                   int32_t zero_point, const int8_t *x, int32_t count,
-                                   int16_t *to)
+/* How one group of channels after the other is copied: the rows of a ring are at most two pieces of
+ * memory. */
+typedef struct {
+    tte_copy copies[2];
+    int32_t pieces;
+    int fours; /* whether four channels can be copied at once */
+} tte_copies;
+
+/* From x to planes that are clear but for the same pixels of other channels. */
+static inline void tte_plan_copies(const tte_window *window, const tte_plane *plane,
+                                   int32_t zero_point, const int8_t *x, int16_t *planes,
+                                   tte_copies *copies)
 {
     const int32_t ring = window->in_ring == 0 ? window->in_h : window->in_ring;
-    const int fours = count == 4 && plane->used_cols >= 4 && plane->first % 2 == 0;
-    tte_copy copy;
-    if (plane->used_cols <= 0) {
-        return;
-    }
-    copy.channels = window->in_c;
-    copy.plane_bytes = (uint32_t)(2 * plane->rows * plane->cols);
-    copy.zero_point = zero_point;
-    copy.cols = plane->used_cols;
-    copy.x_step = (window->in_w - plane->used_cols) * window->in_c;
-    copy.to_step = 2 * (plane->cols - plane->used_cols);
-    to += plane->first;
-    for (int32_t iy = plane->begin; iy < plane->end; iy += copy.rows) {
+    copies->fours = plane->planes == 4 && plane->used_cols >= 4 && plane->first % 2 == 0;
+    copies->pieces = 0;
+    planes += plane->first;
+    for (int32_t iy = plane->begin; iy < plane->end && plane->used_cols > 0;) {
+        tte_copy *copy = &copies->copies[copies->pieces++];
         const int32_t place = iy % ring;
-        copy.rows = plane->end - iy < ring - place ? plane->end - iy : ring - place;
-        copy.x = x + place * window->in_w * window->in_c;
-        copy.to = to;
-        if (fours) {
-            tte_copy_four_channels(&copy);
+        copy->x = x + place * window->in_w * window->in_c;
+        copy->to = planes;
+        copy->channels = window->in_c;
+        copy->plane_bytes = (uint32_t)(2 * plane->rows * plane->cols);
+        copy->zero_point = zero_point;
+        copy->cols = plane->used_cols;
+        copy->rows = plane->end - iy < ring - place ? plane->end - iy : ring - place;
+        copy->x_step = (window->in_w - plane->used_cols) * window->in_c;
+        copy->to_step = 2 * (plane->cols - plane->used_cols);
+        iy += copy->rows;
+        planes += copy->rows * plane->cols;
+    }
+}
+
+/* The next `count` channels. */
+static inline void tte_copy_group(tte_copies *copies, int32_t count)
+{
+    for (tte_copy *copy = copies->copies; copy != copies->copies + copies->pieces; copy++) {
+        if (copies->fours && count == 4) {
+            tte_copy_four_channels(copy);
         } else {
-            for (int32_t i = 0; i < count; i++, copy.x++) {
-                tte_copy_channel(&copy);
-                copy.to += plane->rows * plane->cols;
+            tte_copy one = *copy;
+            for (int32_t i = 0; i < count; i++, one.x++, one.to += one.plane_bytes / 2) {
+                tte_copy_channel(&one);
             }
         }
-        to += copy.rows * plane->cols;
+        copy->x += count;
     }
 }
 

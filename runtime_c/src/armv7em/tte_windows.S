@@ -5,11 +5,12 @@
  *   acc[o] = bias + sum over kernel rows r and taps t of weight[r][t] * x[r][o * stride + t]
  *   y = clamp(round(acc * multiplier / 2^32) + zero point), a mask bit where it is not clamped
  * or, for gradients, no bias, 0 where the mask bit is 0, clamped to +-127 and counted.
- * tte_windows_3x3_1_int8 has 3x3 taps and stride 1, _masked_int8 makes mask bits, _grad takes them.
+ * tte_windows_3x3_1_int8 has 3x3 taps and stride 1, _masked_int8 makes mask bits, _grad takes them;
+ * tte_windows_3_1_grad has any number of rows of 3 taps.
  * tte_windows.h has the layouts, tests/shim/tte_windows.c says the same in C.
  *
  * Weights are widened once a channel. The first tap of 3 and of 7 is the upper half of a word, of 5
- * the lower, so that a map whose border is half a kernel begins at a word. SMLAD multiplies pairs of
+ * the lower, so that a map whose border is half a kernel begins at a word; of 4 the upper. SMLAD multiplies pairs of
  * taps, SMLABT and SMLATB the odd ones.
  */
         .syntax unified
@@ -42,7 +43,10 @@
         .equ    CHANNELS, 92
         .equ    MASK, 96
         .equ    SATURATIONS, 100
-        .equ    PAIRS, 104
+        .equ    KERNEL_ROWS, 104
+        .equ    TAP_STEP, 108
+        .equ    ROW_STEP, 112
+        .equ    PAIRS, 116
 
         .equ    INT8, 0
         .equ    MASKED_INT8, 1
@@ -77,6 +81,22 @@
         smlad   r6, \w12, r3, r6
         ldr     r2, [r0, #16]
         smlad   r7, \w12, r2, r7
+        .endm
+
+@ r8 = w01, r9 = w12, r10 = w23
+        .macro  row_4_1 a4, a5, a6
+        ldrd    r2, r3, [r0]
+        smlabt  r4, r8, r2, \a4
+        smlad   r5, r8, r3, \a5
+        smlabt  r6, r8, r3, \a6
+        smlad   r4, r9, r3, r4
+        ldrd    r2, r3, [r0, #8]
+        smlatb  r4, r10, r2, r4
+        smlad   r5, r10, r2, r5
+        smlad   r6, r9, r2, r6
+        smlad   r7, r8, r2, r7
+        smlatb  r6, r10, r3, r6
+        smlad   r7, r10, r3, r7
         .endm
 
 @ r8 = w01, r9 = w23, r10 = w12, r11 = w34
@@ -235,6 +255,30 @@
         stm     r2!, {r8-r11}
         .endm
 
+@ Any number of rows of three taps or four, TAP_STEP apart; rows are ROW_STEP apart.
+        .macro  weights_steps taps
+        ldr     r3, [sp, #KERNEL_ROWS]
+        ldrd    r4, r5, [sp, #TAP_STEP]
+        add     r6, r4, r4, lsl #1
+        add     r2, sp, #PAIRS
+8:      ldrsb   r8, [r1]
+        ldrsb   r9, [r1, r4]
+        ldrsb   r10, [r1, r4, lsl #1]
+        pkhbt   r8, r8, r9, lsl #16
+        pkhbt   r9, r9, r10, lsl #16
+        .if     \taps == 4
+        ldrsb   r11, [r1, r6]
+        pkhbt   r10, r10, r11, lsl #16
+        stm     r2!, {r8-r10}
+        .else
+        stm     r2!, {r8, r9}
+        .endif
+        add     r1, r1, r5
+        subs    r3, r3, #1
+        bne     8b
+        ldr     r12, [sp, #ROW_BYTES]
+        .endm
+
 @ ---- four outputs ----------------------------------------------------------------------------
 
 @ To r2 on, STEP apart.
@@ -348,8 +392,8 @@
         ldm     r0!, {r1-r8}
         stm     r9!, {r1-r8}
         .endr
-        ldm     r0, {r1, r2}
-        stm     r9, {r1, r2}
+        ldm     r0, {r1-r5}
+        stm     r9, {r1-r5}
 @ The next channel.
 1:      ldrd    r1, r2, [sp, #BIASES]
         .if     \mode == GRAD
@@ -512,6 +556,42 @@
         ldr     r12, [sp, #ROW_BYTES]
         .endm
 
+@ Any number of rows.
+        .macro  windows_steps row, registers:vararg
+        add     r1, sp, #PAIRS
+        ldr     lr, [sp, #KERNEL_ROWS]
+        ldm     r1!, {\registers}
+        \row    r7, r7, r7
+        subs    lr, lr, #1
+        beq     4f
+3:      ldm     r1!, {\registers}
+        add     r0, r0, r12
+        \row    r4, r5, r6
+        subs    lr, lr, #1
+        bne     3b
+4:
+        .endm
+
+        .macro  row_3_1_wide a4, a5, a6
+        row_3_1 \a4, \a5, \a6, r8, r9
+        .endm
+
+        .macro  weights_3_1
+        weights_steps 3
+        .endm
+
+        .macro  windows_3_1
+        windows_steps row_3_1_wide, r8, r9
+        .endm
+
+        .macro  weights_4_1
+        weights_steps 4
+        .endm
+
+        .macro  windows_4_1
+        windows_steps row_4_1, r8-r10
+        .endm
+
         function tte_windows_3x3_1_int8, weights_3x3, windows_3x3_1, INT8, 0
         function tte_windows_3x3_2_int8, weights_3x3, windows_3x3_2, INT8, 0
         function tte_windows_5x5_1_int8, weights_5x5_1, windows_5x5_1, INT8, 20
@@ -529,3 +609,5 @@
         function tte_windows_3x3_1_grad, weights_3x3, windows_3x3_1, GRAD, 0
         function tte_windows_5x5_1_grad, weights_5x5_1, windows_5x5_1, GRAD, 20
         function tte_windows_7x7_1_grad, weights_7x7_1, windows_7x7_1, GRAD, 42
+        function tte_windows_3_1_grad, weights_3_1, windows_3_1, GRAD, 8
+        function tte_windows_4_1_grad, weights_4_1, windows_4_1, GRAD, 12

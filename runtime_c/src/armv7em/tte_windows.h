@@ -38,6 +38,8 @@ typedef struct {
     uint32_t channels;
     uint8_t *mask;
     uint32_t *saturations;
+    int32_t kernel_rows; /* of the functions for any number, at most four */
+    int32_t tap_step, row_step; /* bytes of their weights */
 } tte_windows;
 
 typedef void (*tte_windows_function)(const tte_windows *windows);
@@ -61,6 +63,9 @@ void tte_windows_7x7_2_masked_int8(const tte_windows *windows);
 void tte_windows_3x3_1_grad(const tte_windows *windows);
 void tte_windows_5x5_1_grad(const tte_windows *windows);
 void tte_windows_7x7_1_grad(const tte_windows *windows);
+/* kernel_rows rows of three taps, of four; the first tap of a row is an odd element of a plane. */
+void tte_windows_3_1_grad(const tte_windows *windows);
+void tte_windows_4_1_grad(const tte_windows *windows);
 
 /* The element of a plane's row where the first tap lies: the kernel's middle is an even one. */
 static inline int32_t tte_windows_origin(int32_t kernel)
@@ -75,62 +80,110 @@ static inline int tte_windows_fit(const tte_window *window)
            window->dilation_h * window->dilation_w == 1;
 }
 
-/* What all calls share. */
-static inline void tte_plan_windows(const tte_window *window, const tte_plane *plane,
-                                    tte_windows *windows)
+/* The calls for a group of channels. Outputs are in at most two pieces of a ring, the last row of
+ * a piece may be one by itself. */
+enum { TTE_MAX_CALLS = 4 };
+
+typedef struct {
+    tte_windows_function function;
+    tte_windows windows;
+    int32_t weight; /* bytes from the group's first weight to this call's */
+    int8_t *row;    /* where a row in the buffer belongs, else NULL */
+} tte_call;
+
+typedef struct {
+    const tte_window *window;
+    const tte_plane *plane;
+    tte_windows_function function;
+    tte_call calls[TTE_MAX_CALLS], *end;
+} tte_calls;
+
+static inline void tte_begin_calls(const tte_window *window, const tte_plane *plane,
+                                   tte_windows_function function, tte_calls *calls)
 {
-    const int32_t row_bytes = 2 * plane->cols;
-    windows->row_bytes = (uint32_t)row_bytes;
-    windows->plane_bytes = (uint32_t)(plane->rows * row_bytes);
-    windows->weight_step = window->kernel_h * window->kernel_w;
+    calls->window = window;
+    calls->plane = plane;
+    calls->function = function;
+    calls->end = calls->calls;
 }
 
-/* `rows` rows of windows from x on, of outputs that lie one behind the other from y on. */
-static inline void tte_run_rows(const tte_window *window, tte_windows_function function,
-                                tte_windows *windows, int32_t rows, const int16_t *x, int8_t *y,
-                                uint32_t step, int32_t out_w)
+/* `rows` rows of windows from x on, of outputs `step` apart that lie one behind the other. */
+static inline void tte_add_call(tte_calls *calls, int32_t rows, const int16_t *x, int8_t *y,
+                                uint32_t step, int32_t out_w, uint8_t *mask, int8_t *row)
 {
+    const tte_window *window = calls->window;
+    tte_windows *windows = &calls->end->windows;
     const int32_t whole_w = (window->out_w + 3) & ~3;
-    const int32_t down = window->stride_h * (int32_t)windows->row_bytes;
-    const int32_t back = (window->kernel_h - 1) * (int32_t)windows->row_bytes;
+    const int32_t row_bytes = 2 * calls->plane->cols;
+    const int32_t back = (window->kernel_h - 1) * row_bytes;
 
+    windows->row_bytes = (uint32_t)row_bytes;
+    windows->plane_bytes = (uint32_t)(calls->plane->rows * row_bytes);
     windows->x = x;
     windows->y = y;
     windows->step = step;
     windows->y_bytes = (uint32_t)(rows * out_w) * step;
+    windows->mask = mask;
     if (out_w == 4) { /* a column is one row */
-        windows->x_next = down - back;
+        windows->x_next = window->stride_h * row_bytes - back;
         windows->x_step = windows->y_step = 0;
         windows->row = windows->y_bytes;
     } else {
         windows->x_next = 8 * window->stride_w - back;
-        windows->x_step = down - 2 * whole_w * window->stride_w;
+        windows->x_step = window->stride_h * row_bytes - 2 * whole_w * window->stride_w;
         windows->y_step = (out_w - whole_w) * (int32_t)step;
         windows->row = (uint32_t)whole_w * step;
     }
-    function(windows);
+    calls->end->function = calls->function;
+    calls->end->weight = 0;
+    calls->end->row = row;
+    calls->end++;
 }
 
-/* The same for any width; `buffer` holds a row of a multiple of four outputs of four channels. */
-static inline void tte_run_windows(const tte_window *window, tte_windows_function function,
-                                   tte_windows *windows, int32_t rows, const int16_t *x, int8_t *y,
-                                   uint8_t *mask, int8_t *buffer)
+/* The rows from x on to y, of any width; `buffer` holds a row of a multiple of four outputs of four
+ * channels. */
+static inline void tte_add_rows(tte_calls *calls, int32_t rows, const int16_t *x, int8_t *y,
+                                uint8_t *mask, int8_t *buffer)
 {
+    const tte_window *window = calls->window;
     const int32_t whole_w = (window->out_w + 3) & ~3;
     const int32_t direct = window->out_w == whole_w ? rows : rows - 1;
-    windows->mask = mask;
     if (direct > 0) {
-        tte_run_rows(window, function, windows, direct, x, y, window->out_c, window->out_w);
+        tte_add_call(calls, direct, x, y, window->out_c, window->out_w, mask, NULL);
     }
     if (direct < rows) {
-        windows->mask = mask + direct * whole_w;
-        x += direct * window->stride_h * (int32_t)(windows->row_bytes / 2);
+        x += direct * window->stride_h * calls->plane->cols;
         y += direct * window->out_w * window->out_c;
-        tte_run_rows(window, function, windows, 1, x, buffer, 4, whole_w);
-        for (int32_t i = 0; i < window->out_w; i++, buffer += 4, y += window->out_c) {
-            for (uint32_t channel = 0; channel < windows->channels; channel++) {
-                y[channel] = buffer[channel];
+        mask = mask == NULL ? NULL : mask + direct * whole_w;
+        tte_add_call(calls, 1, x, buffer, 4, whole_w, mask, y);
+    }
+}
+
+/* The next `count` channels: what `shared` says of weights, biases, multipliers, bit, zero point
+ * and saturations. */
+static inline void tte_run_calls(tte_calls *calls, const tte_windows *shared, int32_t count)
+{
+    for (tte_call *call = calls->calls; call != calls->end; call++) {
+        tte_windows *windows = &call->windows;
+        windows->weight = shared->weight + call->weight;
+        windows->weight_step = shared->weight_step;
+        windows->biases = shared->biases;
+        windows->multipliers = shared->multipliers;
+        windows->bit = shared->bit;
+        windows->zero_point = shared->zero_point;
+        windows->saturations = shared->saturations;
+        windows->channels = (uint32_t)count;
+        call->function(windows);
+        if (call->row == NULL) {
+            windows->y += count;
+        } else {
+            int8_t *to = call->row;
+            for (int32_t i = 0; i < calls->window->out_w; i++, to += calls->window->out_c) {
+                for (int32_t channel = 0; channel < count; channel++) {
+                    to[channel] = windows->y[4 * i + channel];
+                }
             }
+            call->row += count;
         }
     }
 }
