@@ -84,6 +84,11 @@ static void run(const tte_windows *windows, int32_t taps, int32_t stride, finish
 {
     for (int32_t channel = 0; channel < (int32_t)windows->channels; channel++) {
         const int8_t *weight = windows->weight + channel * windows->weight_step;
+        int8_t turned[49];
+        for (int32_t i = 0; i < taps * taps && mode == GRAD; i++) {
+            turned[i] = weight[taps * taps - 1 - i];
+        }
+        weight = mode == GRAD ? turned : weight;
         const int16_t *x = windows->x + channel * (int32_t)(windows->plane_bytes / 2);
         int8_t *to = windows->y + channel, *const end = to + windows->y_bytes;
         uint8_t *bits = windows->mask;

@@ -28,7 +28,8 @@ enum {
     SUMS = 64, /* at least, of some rows at once */
     MAX_STRIDE = 2,
     MAX_JOBS = MAX_STRIDE * MAX_STRIDE,
-    MAX_PAIRS = 56 /* 7 rows of 7 taps, or twice 7 rows of 5 */
+    MAX_PAIRS = 56, /* 7 rows of 7 taps, or twice 7 rows of 5 */
+    MAX_SPACED = 4 * 5 * (5 + 2) + 2 /* weights of four channels with zeros around their rows */
 };
 
 /* Along one axis: `count` inputs, from `first` on, meet `taps` taps, from the last one `tap` down;
@@ -271,10 +272,11 @@ static int is_supported(const tte_conv2d_grad_input_params *params)
 }
 
 /* For strides above 1 and whatever else tte_windows.h has no kernel for. */
-static void run_phases(const tte_conv2d_grad_input_params *params, const int8_t *grad_output,
-                       const int8_t *weight, const int32_t *multipliers, const int8_t *addend,
-                       const int32_t *addend_multipliers, const uint8_t *mask, int8_t *grad_input,
-                       uint32_t *saturations, int32_t *scratch)
+static TTE_APART void run_phases(const tte_conv2d_grad_input_params *params,
+                                 const int8_t *grad_output, const int8_t *weight,
+                                 const int32_t *multipliers, const int8_t *addend,
+                                 const int32_t *addend_multipliers, const uint8_t *mask,
+                                 int8_t *grad_input, uint32_t *saturations, int32_t *scratch)
 {
     const tte_window *window = &params->window;
     const tte_axis y = find_phases(window->in_h, window->kernel_h, window->stride_h,
@@ -330,17 +332,11 @@ static void run_phases(const tte_conv2d_grad_input_params *params, const int8_t 
 
 /* ---- four channels at once: tte_windows.h ------------------------------------------------- */
 
-/* The inputs of a call: every `step`-th pixel of every row_step-th row, from pixel `first` on. */
-typedef struct {
-    int32_t first, step, row_step, rows, cols;
-} tte_grid;
-
 typedef struct {
     tte_window turned; /* the convolution with stride 1 of grad_output that gives grad_input */
     tte_plane plane;
     tte_calls calls;
-    tte_grid grids[TTE_MAX_CALLS], *grids_end;
-    int32_t pitch; /* of a row of weights, as the phases want them; 0: they are turned round */
+    int32_t pitch; /* from a row of weights to the next */
 } tte_plan;
 
 static tte_window turn_window(const tte_window *window)
@@ -365,7 +361,7 @@ static int plan_whole(const tte_window *window, tte_plan *plan)
     }
     plan->plane =
         tte_plan_plane(&plan->turned, 0, window->in_h, tte_windows_origin(window->kernel_w));
-    plan->pitch = 0;
+    plan->pitch = window->kernel_w;
     return 1;
 }
 
@@ -377,8 +373,8 @@ static int32_t lead_of(const tte_phase *phase)
 
 /* Stride 2, rows of whole fours of each phase; up to 4 rows of 4 taps. Returns whether that is so;
  * the plane holds what all phases look at, output 0 at an even element. */
-static int plan_phases(const tte_window *window, const tte_axis *y, const tte_axis *x,
-                       tte_plan *plan)
+static TTE_APART int plan_phases(const tte_window *window, const tte_axis *y, const tte_axis *x,
+                                 tte_plan *plan)
 {
     tte_plane *plane = &plan->plane;
     int32_t right = 0;
@@ -404,6 +400,9 @@ static int plan_phases(const tte_window *window, const tte_axis *y, const tte_ax
         }
         if (taps != phase->taps || taps < 3) {
             plan->pitch = window->kernel_w + 2; /* taps of 0 around each row */
+            if (window->kernel_h > 5 || window->kernel_w > 5) {
+                return 0;
+            }
         }
     }
     const int32_t left = (2 - x->origin) & ~1;
@@ -419,18 +418,6 @@ static int plan_phases(const tte_window *window, const tte_axis *y, const tte_ax
     return 1;
 }
 
-static void add_whole(const tte_window *window, const int16_t *planes, int8_t *grad_input,
-                      uint8_t *bits, int8_t *buffer, tte_plan *plan)
-{
-    static const tte_windows_function functions[3] = {
-        tte_windows_3x3_1_grad, tte_windows_5x5_1_grad, tte_windows_7x7_1_grad};
-    const tte_grid all = {0, 1, window->in_w, window->in_h, window->in_w};
-    tte_begin_calls(&plan->turned, &plan->plane, functions[window->kernel_w / 2 - 1],
-                    &plan->calls);
-    tte_add_rows(&plan->calls, window->in_h, planes, grad_input, bits, buffer);
-    *plan->grids_end++ = all;
-}
-
 static void add_phase(const tte_window *window, const tte_axis *y, const tte_phase *down,
                       const tte_phase *across, const int16_t *planes, int8_t *grad_input,
                       uint8_t *bits, tte_plan *plan)
@@ -438,78 +425,71 @@ static void add_phase(const tte_window *window, const tte_axis *y, const tte_pha
     const int32_t lead = lead_of(across), cols = plan->plane.cols;
     const int32_t row_bytes = window->stride_h * window->in_w * window->in_c;
     const int32_t left = plan->plane.first % cols;
-    const tte_grid grid = {down->first * window->in_w + across->first, 2,
-                           window->stride_h * window->in_w, down->count, across->count};
     tte_call *call = plan->calls.end++;
-    tte_windows *windows = &call->windows;
 
     call->function = lead + across->taps > 3 ? tte_windows_4_1_grad : tte_windows_3_1_grad;
     call->weight = down->tap * plan->pitch + across->tap + 2 * lead;
-    call->row = NULL;
-    windows->x =
+    call->place = NULL;
+    call->x =
         planes + (down->output - y->origin) * cols + left + across->output - lead - 1;
-    windows->y = grad_input + grid.first * window->in_c;
-    windows->mask = bits;
-    windows->row_bytes = (uint32_t)(2 * cols);
-    windows->plane_bytes = (uint32_t)(2 * plan->plane.rows * cols);
-    windows->x_next = 8 - 2 * (down->taps - 1) * cols;
-    windows->x_step = 2 * (cols - across->count);
-    windows->step = 2u * window->in_c;
-    windows->row = (uint32_t)across->count * windows->step;
-    windows->y_step = row_bytes - (int32_t)windows->row;
-    windows->y_bytes = (uint32_t)(down->count * row_bytes);
-    windows->kernel_rows = down->taps;
-    windows->tap_step = -2;
-    windows->row_step = -window->stride_h * plan->pitch;
-    *plan->grids_end++ = grid;
+    call->y = grad_input + (down->first * window->in_w + across->first) * window->in_c;
+    call->mask = bits;
+    call->x_next = 8 - 2 * (down->taps - 1) * cols;
+    call->x_step = 2 * (cols - across->count);
+    call->step = 2u * window->in_c;
+    call->row = (uint32_t)across->count * call->step;
+    call->y_step = row_bytes - (int32_t)call->row;
+    call->y_bytes = (uint32_t)(down->count * row_bytes);
+    call->kernel_rows = down->taps;
 }
 
-/* `count` weights from the last to the first. */
-static inline void turn_round(const int8_t *weight, int32_t count, int8_t *to)
+/* Bytes of mask bits for eight channels, phase after phase, in rows of a multiple of four; 0 behind
+ * a row. Without a mask all are set. */
+static TTE_APART void load_bits(const tte_window *window, const tte_axis *y, const tte_axis *x,
+                                const uint8_t *mask, uint8_t *bits)
 {
-    to += count;
-    for (; count >= 4; count -= 4, weight += 4) {
-        const uint32_t word = tte_load_4(weight);
-        const uint32_t turned =
-            word >> 24 | (word >> 8 & 0xFF00) | (word << 8 & 0xFF0000) | word << 24;
-        to -= 4;
-        memcpy(to, &turned, sizeof turned);
-    }
-    for (; count > 0; count--) {
-        *--to = *weight++;
-    }
-}
-
-/* Bytes of mask bits for eight channels, in rows of a multiple of four; 0 behind a row. Without a
- * mask all are set. */
-static void load_bits(const tte_plan *plan, const uint8_t *mask, uint8_t *bits)
-{
-    const int32_t pixel_bytes = plan->turned.out_c / 8;
-    for (const tte_grid *grid = plan->grids; grid != plan->grids_end; grid++) {
-        for (int32_t row = 0; row < grid->rows; row++) {
-            const int32_t pixel = grid->first + row * grid->row_step;
-            const uint8_t *from = mask == NULL ? NULL : mask + pixel * pixel_bytes;
-            for (int32_t i = 0; i < grid->cols; i++) {
-                *bits++ = from == NULL ? 0xFF : from[i * grid->step * pixel_bytes];
+    static const uint8_t all = 0xFF;
+    const int32_t pixel_bytes = mask == NULL ? 0 : window->in_c / 8;
+    const int32_t step = window->stride_w * pixel_bytes;
+    for (int32_t i = 0; i < y->count * x->count; i++) {
+        const tte_phase *down = &y->phases[i / x->count], *across = &x->phases[i % x->count];
+        for (int32_t row = 0; row < down->count; row++) {
+            const int32_t pixel =
+                (down->first + row * window->stride_h) * window->in_w + across->first;
+            const uint8_t *from = mask == NULL ? &all : mask + pixel * pixel_bytes;
+            for (int32_t col = 0; col < across->count; col++, from += step) {
+                *bits++ = *from;
             }
-            for (int32_t i = -grid->cols & 3; i > 0; i--) {
+            for (int32_t col = -across->count & 3; col > 0; col--) {
                 *bits++ = 0;
             }
         }
     }
 }
 
+/* Rows of weights with two taps of 0 after each; there are two before the first. */
+static void space_rows(const int8_t *weight, int32_t rows, int32_t taps, int8_t *to)
+{
+    for (; rows > 0; rows--, to += 2) {
+        for (int32_t i = 0; i < taps; i++) {
+            *to++ = *weight++;
+        }
+    }
+}
+
 /* Without an addend. Returns 0 where tte_windows.h has no kernels for it. */
-static int run_windows(const tte_conv2d_grad_input_params *params, const int8_t *grad_output,
-                       const int8_t *weight, const int32_t *multipliers, const uint8_t *mask,
-                       int8_t *grad_input, uint32_t *saturations, int16_t *planes)
+static TTE_APART int run_windows(const tte_conv2d_grad_input_params *params,
+                                 const int8_t *grad_output, const int8_t *weight,
+                                 const int32_t *multipliers, const uint8_t *mask,
+                                 int8_t *grad_input, uint32_t *saturations, int16_t *planes)
 {
     const tte_window *window = &params->window;
     const tte_axis y = find_phases(window->in_h, window->kernel_h, window->stride_h,
                                    window->pad_top);
     const tte_axis x = find_phases(window->in_w, window->kernel_w, window->stride_w,
                                    window->pad_left);
-    const int32_t taps = window->kernel_h * window->kernel_w;
+    static const tte_windows_function functions[3] = {
+        tte_windows_3x3_1_grad, tte_windows_5x5_1_grad, tte_windows_7x7_1_grad};
     tte_plan plan;
     plan.turned = turn_window(window);
     if ((mask != NULL && window->in_c % 8 != 0) ||
@@ -520,20 +500,25 @@ static int run_windows(const tte_conv2d_grad_input_params *params, const int8_t 
     const int32_t elems = plan.plane.planes * plan.plane.rows * plan.plane.cols;
     int8_t *const buffer = (int8_t *)(planes + elems);
     uint8_t *const bits = (uint8_t *)buffer + 4 * ((window->in_w + 3) & ~3);
-    int8_t own_weight[4 * TTE_ROWS_MAX_TAPS * (TTE_ROWS_MAX_TAPS + 2) + 2];
-    tte_windows shared = {.weight_step = window->kernel_h * plan.pitch,
-                          .multipliers = multipliers,
-                          .saturations = saturations};
+    int8_t spaced[MAX_SPACED];
+    tte_windows windows;
     tte_copies copies;
     int32_t count;
 
-    tte_begin_calls(&plan.turned, &plan.plane, NULL, &plan.calls);
-    plan.grids_end = plan.grids;
-    if (plan.pitch == 0) {
-        shared.weight_step = -taps;
-        add_whole(window, planes, grad_input, bits, buffer, &plan);
+    windows.weight = weight;
+    windows.weight_step = window->kernel_h * plan.pitch;
+    windows.tap_step = -2;
+    windows.row_step = -window->stride_h * plan.pitch;
+    windows.biases = NULL;
+    windows.multipliers = multipliers;
+    windows.saturations = saturations;
+    if (window->stride_w == 1) {
+        tte_begin_calls(&plan.turned, &plan.plane, functions[window->kernel_w / 2 - 1],
+                        &plan.calls);
+        tte_add_rows(&plan.calls, window->in_h, planes, grad_input, bits, buffer);
     } else {
         uint8_t *phase_bits = bits;
+        tte_begin_calls(&plan.turned, &plan.plane, NULL, &plan.calls);
         for (int32_t i = 0; i < y.count * x.count; i++) {
             const tte_phase *down = &y.phases[i / x.count], *across = &x.phases[i % x.count];
             add_phase(window, &y, down, across, planes, grad_input, phase_bits, &plan);
@@ -542,35 +527,24 @@ static int run_windows(const tte_conv2d_grad_input_params *params, const int8_t 
     }
     tte_plan_copies(&plan.turned, &plan.plane, 0, grad_output, planes, &copies);
     tte_clear_words(planes, (uint32_t)(elems / 2));
-    memset(own_weight, 0, sizeof own_weight);
+    memset(spaced, 0, sizeof spaced);
     for (int32_t channel = 0; channel < window->in_c; channel += count) {
         count = window->in_c - channel < plan.plane.planes ? window->in_c - channel
                                                            : plan.plane.planes;
         tte_copy_group(&copies, count);
         if (channel % 8 == 0) {
-            shared.bit = 7;
+            windows.bit = 7;
             if (mask != NULL || channel == 0) {
-                load_bits(&plan, mask == NULL ? NULL : mask + channel / 8, bits);
+                load_bits(window, &y, &x, mask == NULL ? NULL : mask + channel / 8, bits);
             }
         }
-        if (plan.pitch == 0) {
-            turn_round(weight, count * taps, own_weight);
-            shared.weight = own_weight + (count - 1) * taps;
-        } else if (plan.pitch == window->kernel_w) {
-            shared.weight = weight;
-        } else {
-            int8_t *to = own_weight + 2;
-            for (int32_t i = 0; i < count * taps; to += 2) {
-                for (int32_t end = i + window->kernel_w; i < end; i++) {
-                    *to++ = weight[i];
-                }
-            }
-            shared.weight = own_weight + 2;
+        if (plan.pitch != window->kernel_w) {
+            const int8_t *group = weight + channel * window->kernel_h * window->kernel_w;
+            space_rows(group, count * window->kernel_h, window->kernel_w, spaced + 2);
+            windows.weight = spaced + 2;
         }
-        weight += count * taps;
-        tte_run_calls(&plan.calls, &shared, count);
-        shared.multipliers += count;
-        shared.bit -= (uint32_t)count;
+        tte_run_calls(&plan.calls, &windows, count);
+        windows.bit -= (uint32_t)count;
     }
     return 1;
 }

@@ -60,10 +60,11 @@ static void store_bits(const tte_window *window, const uint8_t *bits, int32_t ro
 }
 
 /* All channels, four at a time where four planes fit. */
-static void run_windows(const tte_conv2d_params *params, const tte_plane *plane,
-                        const tte_out_rows *rows, tte_windows_function function, const int8_t *x,
-                        const int8_t *weight, const int32_t *bias, const int32_t *multipliers,
-                        int8_t *y, uint8_t *mask, int16_t *planes)
+static TTE_APART void run_windows(const tte_conv2d_params *params, const tte_plane *plane,
+                                  const tte_out_rows *rows, tte_windows_function function,
+                                  const int8_t *x, const int8_t *weight, const int32_t *bias,
+                                  const int32_t *multipliers, int8_t *y, uint8_t *mask,
+                                  int16_t *planes)
 {
     const tte_window *window = &params->window;
     const int32_t row_elems = window->out_w * window->out_c;
@@ -71,15 +72,16 @@ static void run_windows(const tte_conv2d_params *params, const tte_plane *plane,
     int8_t *const buffer = (int8_t *)(planes + plane->planes * plane->rows * plane->cols);
     uint8_t *const bits = mask == NULL ? NULL : (uint8_t *)buffer + 4 * whole_w;
     tte_calls calls;
-    tte_windows shared = {.zero_point = params->requant.output_zero_point,
-                          .bit = 1,
-                          .weight = weight,
-                          .weight_step = window->kernel_h * window->kernel_w,
-                          .biases = bias,
-                          .multipliers = multipliers};
+    tte_windows windows;
     tte_copies copies;
     int32_t some, count;
 
+    windows.zero_point = params->requant.output_zero_point;
+    windows.weight = weight;
+    windows.weight_step = window->kernel_h * window->kernel_w;
+    windows.biases = bias;
+    windows.multipliers = multipliers;
+    windows.bit = 1;
     tte_plan_copies(window, plane, params->requant.input_zero_point, x, planes, &copies);
     tte_begin_calls(window, plane, function, &calls);
     for (int32_t oy = rows->begin; oy < rows->end; oy += some) {
@@ -93,14 +95,11 @@ static void run_windows(const tte_conv2d_params *params, const tte_plane *plane,
         count = window->out_c - channel < plane->planes ? window->out_c - channel : plane->planes;
         tte_copy_group(&copies, count);
         if (mask != NULL && channel % 8 == 0) {
-            shared.bit = 1;
+            windows.bit = 1;
             tte_clear_words(bits, (uint32_t)((rows->end - rows->begin) * whole_w / 4));
         }
-        tte_run_calls(&calls, &shared, count);
-        shared.weight += count * shared.weight_step;
-        shared.biases += count;
-        shared.multipliers += count;
-        shared.bit <<= count;
+        tte_run_calls(&calls, &windows, count);
+        windows.bit <<= count;
         if (mask != NULL && (channel + count) % 8 == 0) {
             store_bits(window, bits, rows->end - rows->begin,
                        mask + (rows->begin * row_elems + channel) / 8);
@@ -120,10 +119,11 @@ static void activate_run(const tte_conv2d_params *params, const int32_t *sums, i
 }
 
 /* Channel after channel, row after row: sums and C. */
-static void run_rows(const tte_conv2d_params *params, const tte_plane *plane,
-                     const tte_out_rows *out_rows, const int8_t *x, const int8_t *weight,
-                     const int32_t *bias, const int32_t *multipliers, int8_t *y, uint8_t *mask,
-                     int16_t *planes)
+static TTE_APART void run_rows(const tte_conv2d_params *params, const tte_plane *plane,
+                               const tte_out_rows *out_rows, const int8_t *x,
+                               const int8_t *weight, const int32_t *bias,
+                               const int32_t *multipliers, int8_t *y, uint8_t *mask,
+                               int16_t *planes)
 {
     const tte_window *window = &params->window;
     const tte_rows_function multiply =

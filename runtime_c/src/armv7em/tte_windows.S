@@ -4,7 +4,8 @@
  * neighbouring outputs at a time:
  *   acc[o] = bias + sum over kernel rows r and taps t of weight[r][t] * x[r][o * stride + t]
  *   y = clamp(round(acc * multiplier / 2^32) + zero point), a mask bit where it is not clamped
- * or, for gradients, no bias, 0 where the mask bit is 0, clamped to +-127 and counted.
+ * or, for gradients, no bias, square kernels turned round, 0 where the mask bit is 0, clamped to
+ * +-127 and counted.
  * tte_windows_3x3_1_int8 has 3x3 taps and stride 1, _masked_int8 makes mask bits, _grad takes them;
  * tte_windows_3_1_grad has any number of rows of 3 taps.
  * tte_windows.h has the layouts, tests/shim/tte_windows.c says the same in C.
@@ -253,6 +254,50 @@
         pkhbt   r10, r7, r3, lsl #16
         pkhtb   r11, r3, r7, asr #16
         stm     r2!, {r8-r11}
+        .endm
+
+@ The same from the last weight to the first: a convolution's taps turned round.
+        .macro  turned_3x3
+        ldr     r2, [r1]
+        ldr     r3, [r1, #4]
+        ldrsb   r4, [r1, #8]
+        widen   r2, r5, r6
+        widen   r3, r7, r3
+        pkhbt   r8, r4, r3              @ w87
+        pkhtb   r9, r7, r3, asr #16     @ w76
+        pkhbt   r10, r3, r7, lsl #16    @ w54
+        pkhbt   r11, r7, r6             @ w43
+        pkhbt   lr, r6, r5, lsl #16     @ w10
+        lsr     r5, r5, #16
+        pkhbt   r12, r5, r6, lsl #16    @ w21
+        .endm
+
+        .macro  turned_5
+        ldr     r3, [r1], #1
+        ldr     r4, [r1], #-6
+        widen   r3, r5, r6
+        sxtb16  r7, r4, ror #8
+        pkhtb   r8, r6, r7, asr #16
+        pkhbt   r9, r7, r6, lsl #16
+        pkhtb   r10, r5, r6, asr #16
+        pkhbt   r11, r6, r5, lsl #16
+        stm     r2!, {r8-r11}
+        .endm
+
+        .macro  turned_7
+        ldr     r3, [r1], #3
+        ldr     r4, [r1], #-10
+        widen   r3, r5, r6
+        widen   r4, r7, r3
+        pkhtb   r8, r7, r3, asr #16
+        pkhbt   r9, r3, r7, lsl #16
+        pkhbt   r12, r7, r5
+        pkhbt   lr, r6, r5, lsl #16
+        lsr     r5, r5, #16
+        pkhbt   r10, r5, r6, lsl #16
+        lsr     r7, r7, #16
+        pkhbt   r11, r7, r3, lsl #16
+        stm     r2!, {r8-r12, lr}
         .endm
 
 @ Any number of rows of three taps or four, TAP_STEP apart; rows are ROW_STEP apart.
@@ -551,6 +596,17 @@
         weights_rows weights_7_1, 7
         .endm
 
+        .macro  turned_5x5
+        adds    r1, r1, #20
+        weights_rows turned_5, 5
+        ldr     r12, [sp, #ROW_BYTES]
+        .endm
+
+        .macro  turned_7x7
+        adds    r1, r1, #42
+        weights_rows turned_7, 7
+        .endm
+
         .macro  weights_7x7_2
         weights_rows weights_7_2, 7
         ldr     r12, [sp, #ROW_BYTES]
@@ -606,8 +662,8 @@
         function tte_windows_7x7_1_masked_int8, weights_7x7_1, windows_7x7_1, MASKED_INT8, 42
         function tte_windows_7x7_2_masked_int8, weights_7x7_2, windows_7x7_2, MASKED_INT8, 28
 
-        function tte_windows_3x3_1_grad, weights_3x3, windows_3x3_1, GRAD, 0
-        function tte_windows_5x5_1_grad, weights_5x5_1, windows_5x5_1, GRAD, 20
-        function tte_windows_7x7_1_grad, weights_7x7_1, windows_7x7_1, GRAD, 42
+        function tte_windows_3x3_1_grad, turned_3x3, windows_3x3_1, GRAD, 0
+        function tte_windows_5x5_1_grad, turned_5x5, windows_5x5_1, GRAD, 20
+        function tte_windows_7x7_1_grad, turned_7x7, windows_7x7_1, GRAD, 42
         function tte_windows_3_1_grad, weights_3_1, windows_3_1, GRAD, 8
         function tte_windows_4_1_grad, weights_4_1, windows_4_1, GRAD, 12

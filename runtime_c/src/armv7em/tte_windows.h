@@ -59,11 +59,13 @@ void tte_windows_5x5_2_masked_int8(const tte_windows *windows);
 void tte_windows_7x7_1_masked_int8(const tte_windows *windows);
 void tte_windows_7x7_2_masked_int8(const tte_windows *windows);
 
-/* Gradients: no bias, 0 where the bit of `mask` is 0, clamped to +-127 and counted. */
+/* Gradients: no bias, 0 where the bit of `mask` is 0, clamped to +-127 and counted. The weights are
+ * turned round. */
 void tte_windows_3x3_1_grad(const tte_windows *windows);
 void tte_windows_5x5_1_grad(const tte_windows *windows);
 void tte_windows_7x7_1_grad(const tte_windows *windows);
-/* kernel_rows rows of three taps, of four; the first tap of a row is an odd element of a plane. */
+/* kernel_rows rows of three taps, of four, as they are; the first tap of a row is an odd element of
+ * a plane. */
 void tte_windows_3_1_grad(const tte_windows *windows);
 void tte_windows_4_1_grad(const tte_windows *windows);
 
@@ -81,14 +83,19 @@ static inline int tte_windows_fit(const tte_window *window)
 }
 
 /* The calls for a group of channels. Outputs are in at most two pieces of a ring, the last row of
- * a piece may be one by itself. */
+ * a piece may be one by itself. Fields are those of tte_windows where they have their names. */
 enum { TTE_MAX_CALLS = 4 };
 
 typedef struct {
     tte_windows_function function;
-    tte_windows windows;
+    const int16_t *x;
+    int8_t *y;
+    uint8_t *mask;
+    int32_t x_next, x_step, y_step;
+    uint32_t step, row, y_bytes;
+    int32_t kernel_rows;
     int32_t weight; /* bytes from the group's first weight to this call's */
-    int8_t *row;    /* where a row in the buffer belongs, else NULL */
+    int8_t *place;  /* where a row in the buffer belongs, else NULL */
 } tte_call;
 
 typedef struct {
@@ -109,35 +116,33 @@ static inline void tte_begin_calls(const tte_window *window, const tte_plane *pl
 
 /* `rows` rows of windows from x on, of outputs `step` apart that lie one behind the other. */
 static inline void tte_add_call(tte_calls *calls, int32_t rows, const int16_t *x, int8_t *y,
-                                uint32_t step, int32_t out_w, uint8_t *mask, int8_t *row)
+                                uint32_t step, int32_t out_w, uint8_t *mask, int8_t *place)
 {
     const tte_window *window = calls->window;
-    tte_windows *windows = &calls->end->windows;
+    tte_call *call = calls->end++;
     const int32_t whole_w = (window->out_w + 3) & ~3;
     const int32_t row_bytes = 2 * calls->plane->cols;
     const int32_t back = (window->kernel_h - 1) * row_bytes;
 
-    windows->row_bytes = (uint32_t)row_bytes;
-    windows->plane_bytes = (uint32_t)(calls->plane->rows * row_bytes);
-    windows->x = x;
-    windows->y = y;
-    windows->step = step;
-    windows->y_bytes = (uint32_t)(rows * out_w) * step;
-    windows->mask = mask;
+    call->function = calls->function;
+    call->x = x;
+    call->y = y;
+    call->mask = mask;
+    call->step = step;
+    call->y_bytes = (uint32_t)(rows * out_w) * step;
+    call->kernel_rows = 0;
+    call->weight = 0;
+    call->place = place;
     if (out_w == 4) { /* a column is one row */
-        windows->x_next = window->stride_h * row_bytes - back;
-        windows->x_step = windows->y_step = 0;
-        windows->row = windows->y_bytes;
+        call->x_next = window->stride_h * row_bytes - back;
+        call->x_step = call->y_step = 0;
+        call->row = call->y_bytes;
     } else {
-        windows->x_next = 8 * window->stride_w - back;
-        windows->x_step = window->stride_h * row_bytes - 2 * whole_w * window->stride_w;
-        windows->y_step = (out_w - whole_w) * (int32_t)step;
-        windows->row = (uint32_t)whole_w * step;
+        call->x_next = 8 * window->stride_w - back;
+        call->x_step = window->stride_h * row_bytes - 2 * whole_w * window->stride_w;
+        call->y_step = (out_w - whole_w) * (int32_t)step;
+        call->row = (uint32_t)whole_w * step;
     }
-    calls->end->function = calls->function;
-    calls->end->weight = 0;
-    calls->end->row = row;
-    calls->end++;
 }
 
 /* The rows from x on to y, of any width; `buffer` holds a row of a multiple of four outputs of four
@@ -159,33 +164,42 @@ static inline void tte_add_rows(tte_calls *calls, int32_t rows, const int16_t *x
     }
 }
 
-/* The next `count` channels: what `shared` says of weights, biases, multipliers, bit, zero point
- * and saturations. */
-static inline void tte_run_calls(tte_calls *calls, const tte_windows *shared, int32_t count)
+/* The next `count` channels. Before it are set weight, weight_step, biases, multipliers, bit,
+ * zero_point, saturations, tap_step and row_step; weight, biases and multipliers move on. */
+static inline void tte_run_calls(tte_calls *calls, tte_windows *windows, int32_t count)
 {
+    const int8_t *weight = windows->weight;
+    windows->row_bytes = (uint32_t)(2 * calls->plane->cols);
+    windows->plane_bytes = (uint32_t)(2 * calls->plane->rows * calls->plane->cols);
+    windows->channels = (uint32_t)count;
     for (tte_call *call = calls->calls; call != calls->end; call++) {
-        tte_windows *windows = &call->windows;
-        windows->weight = shared->weight + call->weight;
-        windows->weight_step = shared->weight_step;
-        windows->biases = shared->biases;
-        windows->multipliers = shared->multipliers;
-        windows->bit = shared->bit;
-        windows->zero_point = shared->zero_point;
-        windows->saturations = shared->saturations;
-        windows->channels = (uint32_t)count;
+        windows->weight = weight + call->weight;
+        windows->x = call->x;
+        windows->y = call->y;
+        windows->mask = call->mask;
+        windows->x_next = call->x_next;
+        windows->x_step = call->x_step;
+        windows->y_step = call->y_step;
+        windows->step = call->step;
+        windows->row = call->row;
+        windows->y_bytes = call->y_bytes;
+        windows->kernel_rows = call->kernel_rows;
         call->function(windows);
-        if (call->row == NULL) {
-            windows->y += count;
+        if (call->place == NULL) {
+            call->y += count;
         } else {
-            int8_t *to = call->row;
+            int8_t *to = call->place;
             for (int32_t i = 0; i < calls->window->out_w; i++, to += calls->window->out_c) {
                 for (int32_t channel = 0; channel < count; channel++) {
-                    to[channel] = windows->y[4 * i + channel];
+                    to[channel] = call->y[4 * i + channel];
                 }
             }
-            call->row += count;
+            call->place += count;
         }
     }
+    windows->weight = weight + count * windows->weight_step;
+    windows->biases = windows->biases == NULL ? NULL : windows->biases + count;
+    windows->multipliers += count;
 }
 
 #endif
