@@ -11,6 +11,7 @@ from typing import Any
 from tte.board import Board
 from tte.codegen.project import project_files, render
 from tte.codegen.view import ProgramView
+from tte.ops.loss import LossAttrs
 from tte.program import Program
 from tte.resources import runtime_dir
 
@@ -55,7 +56,9 @@ def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
     graph, memory, spec = program.graph, program.memory, program.input
     output = graph[graph.outputs[0]]
     assert output.quant is not None
-    classes = output.type.shape[1]
+    channels = output.type.shape[-1]
+    labels = program.loss.target.kind == "label"
+    loss = next(op.attrs for op in graph.ops if isinstance(op.attrs, LossAttrs))
     backward = {call.index for op in view.backward for call in op.calls}
     names = program.class_names
     return {
@@ -72,16 +75,26 @@ def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
             "mean": list(spec.mean),
             "std": list(spec.std),
         },
-        "classes": classes,
-        "class_names": [names[i] if i < len(names) else str(i) for i in range(classes)],
+        "classes": channels if labels else None,
+        "class_names": [names[i] if i < len(names) else str(i) for i in range(channels)],
         "output": {
             "shape": list(output.type.shape[1:]),
             "dtype": output.type.dtype,
-            "scale": output.quant.scales(classes).tolist(),
+            "scale": output.quant.scales(channels).tolist(),
             "zero_point": output.quant.zero_point,
         },
-        "target": {"kind": "label", "bytes": 4},
-        "loss": {"name": "cross-entropy", "scale": 2.0**-16},
+        "target": {
+            "kind": program.loss.target.kind,
+            "bytes": view.target["target_bytes"],
+            "scale": program.loss.target.scale,
+            "offset": program.loss.target.offset,
+        },
+        "loss": {
+            "name": program.loss.name,
+            "scale": loss.loss_scale,
+            "label_smoothing": program.loss.smoothing,
+            "class_weights": list(program.loss.weights),
+        },
         "learning_rate": program.learning_rate,
         "seed": program.seed,
         "update": {

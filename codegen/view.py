@@ -119,6 +119,7 @@ class ProgramView:
             for tensor in self._graph.tensors.values()
             if tensor.role is Role.CONSTANT and tensor.name in read
         ]
+        self.target = self._target()
         self.tables = list(self._tables.values())
 
     def values(self) -> dict[str, Any]:
@@ -135,7 +136,7 @@ class ProgramView:
             "lower_bound_bytes": program.memory.lower_bound_bytes,
             "trainable_bytes": program.trainable_bytes,
             "input_bytes": graph[graph.inputs[0]].type.size_bytes,
-            **self._target(),
+            **self.target,
             "output_bytes": output.type.size_bytes,
             "output_type": C_TYPES[output.type.dtype],
             "output": self._tensor(output.name),
@@ -154,14 +155,23 @@ class ProgramView:
         }
 
     def _target(self) -> dict[str, Any]:
-        """What the loss compares with: a label of its own."""
-        classes = self._graph[self._graph.outputs[0]].type.shape[1]
+        """What the loss compares with: a label, values in the arena, or the input."""
+        graph, kind = self._graph, self._program.loss.target.kind
+        classes = graph[graph.outputs[0]].type.shape[-1] if kind == "label" else 0
+        name = {"label": "label", "input": graph.inputs[0]}.get(kind, "target")
+        tensor = graph[name].type
+        comments = {
+            "label": f"a label, 0 to {classes - 1}",
+            "binary": "0 or 1, one an output",
+            "codes": 'one an output, see "target" of program.json',
+            "input": "the input is the target",
+        }
         return {
             "classes": classes,
-            "target_bytes": 4,
-            "target_type": C_TYPES["int32"],
-            "target": SCALARS["label"],
-            "target_comment": f"a label, 0 to {classes - 1}",
+            "target_bytes": 0 if kind == "input" else tensor.size_bytes,
+            "target_type": C_TYPES[tensor.dtype],
+            "target": self._tensor(name),
+            "target_comment": comments[kind],
         }
 
     # ---- parts ----------------------------------------------------------------------------

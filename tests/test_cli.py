@@ -310,7 +310,8 @@ REPORT_KEYS = {
     "memory": "arena_bytes trainable_bytes static_bytes stack_bytes sram_bytes flash_bytes "
     "sram_limit_bytes flash_limit_bytes",
     "instructions": "inference train_step by_op",
-    "training": "steps learning_rate loss accuracy_before accuracy_after saturations",
+    "training": "steps learning_rate loss accuracy_before accuracy_after metric saturations "
+    "loss_function optimizer",
 }
 
 

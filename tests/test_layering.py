@@ -16,6 +16,7 @@ LAYERS = (
     ("errors",),
     ("resources",),
     ("ir", "board", "data"),
+    ("training",),
     ("program",),
     ("ops",),
     ("frontend", "passes", "reference"),

@@ -128,6 +128,29 @@ def parse_rate(text: str) -> float:
     return value
 
 
+def parse_share(text: str) -> float:
+    """A number from 0 to below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise typer.BadParameter(f"{text!r} is no number from 0 to below 1")
+    return value
+
+
+def parse_weights(text: str) -> Any:
+    """`balanced`, or one number a class."""
+    return "balanced" if text == "balanced" else parse_numbers(text)
+
+
+class LossName(str, Enum):
+    auto = "auto"
+    cross_entropy = "cross-entropy"
+    bce = "bce"
+    mse = "mse"
+
+
 class CompilerName(str, Enum):
     gcc = "gcc"
     zig = "zig"
@@ -212,6 +235,21 @@ def compile_command(
     std: Annotated[
         Any, typer.Option("--std", parser=parse_positive_numbers, metavar="S[,S..]")
     ] = "127.5",
+    loss: Annotated[
+        LossName, typer.Option("--loss", help="auto: what fits the targets; see docs/training.md.")
+    ] = LossName.auto,
+    label_smoothing: Annotated[
+        float, typer.Option("--label-smoothing", parser=parse_share, metavar="F")
+    ] = 0.0,
+    class_weights: Annotated[
+        Any,
+        typer.Option(
+            "--class-weights",
+            parser=parse_weights,
+            metavar="balanced|W,W..",
+            help="What a sample of each class counts.",
+        ),
+    ] = None,
     no_stream: Annotated[
         bool, typer.Option("--no-stream", help="Keep every map whole; see docs/design.md.")
     ] = False,
@@ -238,6 +276,9 @@ def compile_command(
         mean=mean,
         std=std,
         stream=not no_stream,
+        loss=loss.value,
+        label_smoothing=label_smoothing,
+        class_weights=class_weights or (),
         dump_dir=dump,
     )
     _check_output(output)

@@ -30,25 +30,39 @@ MAX_TOTAL_BYTES = 2 << 30
 MAX_IMAGE_PIXELS = 1 << 24
 MAX_CLASSES = 65536
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+MAX_TARGETS = 1 << 20  # elements of one
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 NPZ_HINT = (
     "numpy.savez_compressed(FILE, x_train=.., y_train=.., x_test=.., y_test=..) writes such a "
-    "file: x [N,H,W,C], y [N] of integers"
+    "file: x [N,H,W,C], y [N] of integers, or [N,...] of other targets; without y the samples are "
+    "their own targets"
 )
 FOLDER_HINT = "the layout is train/<class>/*.jpg|png and test/<class>/*.jpg|png"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """x is [N,H,W,C], uint8 pixels or any other number type; y is [N], int64 class indices."""
+    """x is [N,H,W,C], uint8 pixels or any other number type; y is [N], int64 class indices, or
+    [N, ...], targets of any number type. Where the samples are their own targets y is x.
+    `class_names` is empty for other targets than classes, unless the data names its outputs."""
 
     x_train: NDArray[Any]
-    y_train: NDArray[np.int64]
+    y_train: NDArray[Any]
     x_test: NDArray[Any]
-    y_test: NDArray[np.int64]
+    y_test: NDArray[Any]
     class_names: tuple[str, ...]
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether y are class indices."""
+        return self.y_train.ndim == 1 and self.y_train.dtype == np.int64
+
+    @property
+    def is_autoencoder(self) -> bool:
+        """Whether the samples are their own targets."""
+        return self.y_train is self.x_train
 
     @property
     def classes(self) -> int:
@@ -71,8 +85,11 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
     raise TteError("the data set does not exist", where=str(path), hint=NPZ_HINT)
 
 
-def check_against(dataset: Dataset, input_shape: Sequence[int], classes: int) -> Dataset:
-    """The data set in the model's sample shape (H, W, C), or the reason why it cannot be.
+def check_against(
+    dataset: Dataset, input_shape: Sequence[int], classes: int | None = None
+) -> Dataset:
+    """The data set in the model's sample shape (H, W, C), or the reason why it cannot be; labels
+    must be below `classes`.
 
     Shapes that differ only in axes of size 1 are the same data: a series stored as [N,T,C] enters
     a model of [1,T,C] as well as one of [T,1,C], and grey images may leave out their channel.
@@ -86,11 +103,13 @@ def check_against(dataset: Dataset, input_shape: Sequence[int], classes: int) ->
                 f"but the model's input is {_shape_text(wanted)} (H×W×C)",
                 hint=_shape_hint(found, wanted),
             )
-        dataset = replace(
-            dataset,
-            x_train=dataset.x_train.reshape((-1, *wanted)),
-            x_test=dataset.x_test.reshape((-1, *wanted)),
-        )
+        train, test = (x.reshape((-1, *wanted)) for x in (dataset.x_train, dataset.x_test))
+        y_train, y_test = dataset.y_train, dataset.y_test
+        if dataset.is_autoencoder:
+            y_train, y_test = train, test
+        dataset = replace(dataset, x_train=train, y_train=y_train, x_test=test, y_test=y_test)
+    if classes is None or not dataset.has_labels:
+        return dataset
     largest = int(max(dataset.y_train.max(), dataset.y_test.max()))
     if largest >= classes:
         raise TteError(
@@ -179,7 +198,9 @@ def _load_npz(path: Path) -> Dataset:
 
 def _read_arrays(path: Path, archive: zipfile.ZipFile) -> dict[str, NDArray[Any]]:
     members = set(archive.namelist())
-    missing = [key for key in ARRAYS if f"{key}.npy" not in members]
+    own = not members & {"y_train.npy", "y_test.npy"}  # the samples are the targets
+    wanted = [key for key in ARRAYS if not (own and key.startswith("y"))]
+    missing = [key for key in wanted if f"{key}.npy" not in members]
     if missing:
         raise TteError(
             f"the data set lacks {', '.join(missing)}",
@@ -187,7 +208,7 @@ def _read_arrays(path: Path, archive: zipfile.ZipFile) -> dict[str, NDArray[Any]
             why="it holds " + (_printable(", ".join(sorted(members)))[:200] or "nothing"),
             hint=NPZ_HINT,
         )
-    keys = [key for key in (*ARRAYS, "class_names") if f"{key}.npy" in members]
+    keys = [key for key in (*wanted, "class_names") if f"{key}.npy" in members]
     total_bytes = 0
     for key in keys:
         info = archive.getinfo(f"{key}.npy")
@@ -398,8 +419,22 @@ def _checked(where: str, arrays: dict[str, NDArray[Any]], names: tuple[str, ...]
             why="uint8 pixels and other numbers enter the model differently",
             hint="store both with one type",
         )
-    y_train = _labels(where, "y_train", arrays["y_train"], len(x_train))
-    y_test = _labels(where, "y_test", arrays["y_test"], len(x_test))
+    if "y_train" not in arrays:
+        return Dataset(x_train, x_train, x_test, x_test, names or ())
+    y_train = _targets(where, "y_train", arrays["y_train"], len(x_train))
+    y_test = _targets(where, "y_test", arrays["y_test"], len(x_test))
+    if y_train.shape[1:] != y_test.shape[1:] or (y_train.dtype == np.int64) != (
+        y_test.dtype == np.int64
+    ):
+        raise TteError(
+            f"y_train is {y_train.dtype} of shape {list(y_train.shape)}, but y_test is "
+            f"{y_test.dtype} of shape {list(y_test.shape)}",
+            where=where,
+        )
+    if y_train.ndim > 1 or y_train.dtype != np.int64:
+        if _equal(x_train, y_train) and _equal(x_test, y_test):
+            y_train, y_test = x_train, x_test
+        return Dataset(x_train, y_train, x_test, y_test, names or ())
     largest = int(max(y_train.max(), y_test.max()))
     if names is None:
         names = tuple(str(i) for i in range(largest + 1))
@@ -410,6 +445,12 @@ def _checked(where: str, arrays: dict[str, NDArray[Any]], names: tuple[str, ...]
             hint="class_names needs one name per class, labels start at 0",
         )
     return Dataset(x_train, y_train, x_test, y_test, names)
+
+
+def _equal(x: NDArray[Any], y: NDArray[Any]) -> bool:
+    """Whether targets are the samples themselves."""
+    same = x.dtype == y.dtype and _without_ones(x.shape) == _without_ones(y.shape)
+    return same and bool((x.reshape(-1) == y.reshape(-1)).all())
 
 
 def _samples(where: str, key: str, x: NDArray[Any]) -> NDArray[Any]:
@@ -438,31 +479,47 @@ def _samples(where: str, key: str, x: NDArray[Any]) -> NDArray[Any]:
     return x[..., None] if x.ndim == 3 else x
 
 
-def _labels(where: str, key: str, y: NDArray[Any], samples: int) -> NDArray[np.int64]:
-    if y.dtype.kind not in "ui":
+def _targets(where: str, key: str, y: NDArray[Any], samples: int) -> NDArray[Any]:
+    """int64 class indices [N], or targets [N, ...] in their own type."""
+    if y.dtype.kind not in "uifb":
+        raise TteError(f"{key} must hold numbers, not {y.dtype}", where=where, hint=NPZ_HINT)
+    if y.ndim == 0 or len(y) != samples:
+        count = len(y) if y.ndim else "no"
         raise TteError(
-            f"{key} must hold integers, not {y.dtype}",
+            f"{key} has {count} labels for {samples} samples", where=where, hint=NPZ_HINT
+        )
+    if y[0].size == 0 or y[0].size > MAX_TARGETS or y.ndim > 4:
+        raise TteError(
+            f"{key} has the shape {list(y.shape)}",
             where=where,
-            hint=f'{key}.astype("int64") if the values are class indices',
+            why=f"a target has 1 to {MAX_TARGETS} numbers, in one to three dimensions",
+            hint=NPZ_HINT,
         )
-    if y.ndim != 1:
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        bad = int(np.argmin(np.isfinite(y).reshape(len(y), -1).all(axis=1)))
         raise TteError(
-            f"{key} must be one-dimensional, but its shape is {y.shape}",
-            where=where,
-            hint=f"one-hot labels: {key}.argmax(axis=1); a column: {key}.ravel()",
+            f"{key} holds a value that is not finite (NaN or infinity)",
+            where=f"{where}, {key}[{bad}]",
+            hint="remove or repair the sample",
         )
-    if len(y) != samples:
-        raise TteError(
-            f"{key} has {len(y)} labels for {samples} samples", where=where, hint=NPZ_HINT
-        )
+    y = y.astype(np.uint8) if y.dtype.kind == "b" else y
+    if y.ndim > 1:
+        return np.ascontiguousarray(y.astype(y.dtype.newbyteorder("="), copy=False))
+    if y.dtype.kind == "f":
+        return np.ascontiguousarray(y.astype(np.float64))[:, None]
     smallest, largest = int(y.min()), int(y.max())
     if smallest < 0:
-        raise TteError(f"{key} has the negative label {smallest}", where=where)
+        raise TteError(
+            f"{key} has the negative label {smallest}",
+            where=where,
+            hint=f"{key}.astype(float) if the values are no class indices",
+        )
     if largest >= MAX_CLASSES:
         raise TteError(
             f"{key} has the label {largest}",
             where=where,
             why=f"labels are class indices below {MAX_CLASSES}",
+            hint=f"{key}.astype(float) if the values are no class indices",
         )
     return y.astype(np.int64)
 

@@ -21,7 +21,7 @@ from tte.ir.text import graph_text, memory_text, plan_text, schedule_text
 from tte.ir.verify import verify
 from tte.passes.calibrate import calibrate
 from tte.passes.differentiate import differentiate
-from tte.passes.fold import fold
+from tte.passes.fold import drop_sigmoid, ends_in, fold
 from tte.passes.head import replace_head
 from tte.passes.memory import live_bytes, plan_memory
 from tte.passes.prune import prune
@@ -32,6 +32,16 @@ from tte.passes.stream import stream
 from tte.passes.update import plan_update
 from tte.program import DEFAULT_LEARNING_RATE, InputSpec, Program
 from tte.reference import run_op
+from tte.training import (
+    BCE,
+    CROSS_ENTROPY,
+    DEFAULT_LOSS,
+    Loss,
+    choose_loss,
+    fit_targets,
+    make_loss,
+    target_values,
+)
 
 _Stage = TypeVar("_Stage")
 
@@ -53,6 +63,9 @@ class CompileOptions:
     mean: tuple[float, ...] = (128.0,)
     std: tuple[float, ...] = (127.5,)
     stream: bool = True
+    loss: str = "auto"
+    label_smoothing: float = 0.0
+    class_weights: str | tuple[float, ...] = ()  # or "balanced"
     dump_dir: Path | None = None
 
 
@@ -60,7 +73,8 @@ class CompileOptions:
 class Prepared:
     """A quantised model before it is said what of it is trained.
 
-    `forward`: the integer forward graph; `codes`, `labels`: the samples that measure gradients.
+    `forward`: the integer forward graph; `codes`, `labels`: the samples that measure gradients,
+    and their targets as the loss takes them.
     """
 
     forward: Graph
@@ -69,6 +83,7 @@ class Prepared:
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     model_sha256: str
+    loss: Loss = DEFAULT_LOSS
 
 
 def compile_model(model_path: Path, dataset: Dataset, options: CompileOptions) -> Program:
@@ -84,25 +99,35 @@ def prepare(model_path: Path, dataset: Dataset, options: CompileOptions) -> Prep
     """Imports, folds, calibrates and quantises a model."""
     dump = _Dump(options.dump_dir)
     imported = dump("1-import", graph_text, verify(load_model(model_path)))
-    folded = fold(imported)
-    _check_output(folded)
+    loss_name = _choose_loss(imported, dataset, options)
+    folded = fold(drop_sigmoid(imported) if loss_name == BCE else imported)
+    _check_output(folded, loss_name)
     if options.classes is not None:
         folded = replace_head(folded, options.classes, options.seed)
     folded = dump("2-fold", graph_text, verify(folded))
+    dataset = _fitted(dataset, folded, loss_name)
     samples = _calibration_samples(dataset, folded, options)
     calibrated = calibrate(folded, samples.real)
     forward = dump("3-quantize", graph_text, verify(quantize(calibrated)))
     spec = _input_spec(forward, options)
-    codes = InputTransform(spec.scale, spec.zero_point, spec.mean, spec.std).quantize(
-        samples.raw[:GRADIENT_SAMPLES]
+    transform = InputTransform(spec.scale, spec.zero_point, spec.mean, spec.std)
+    loss = make_loss(
+        loss_name,
+        dataset,
+        transform,
+        smoothing=options.label_smoothing,
+        weights=options.class_weights,
+        outputs=forward[forward.outputs[0]].type.shape[-1],
     )
+    picked = samples.picked[:GRADIENT_SAMPLES]
     return Prepared(
         forward,
         spec,
-        codes,
-        samples.labels[:GRADIENT_SAMPLES],
+        transform.quantize(samples.raw[:GRADIENT_SAMPLES]),
+        loss.target.encode(target_values(dataset, "train", transform)[picked]),
         dataset.class_names,
         hashlib.sha256(model_path.read_bytes()).hexdigest(),
+        loss,
     )
 
 
@@ -110,7 +135,7 @@ def lower(prepared: Prepared, plan: TrainPlan, options: CompileOptions) -> Progr
     """Differentiates, prunes, schedules and places; the limits are not checked."""
     dump = _Dump(options.dump_dir)
     forward = prepared.forward
-    full = dump("4-differentiate", graph_text, verify(differentiate(forward)))
+    full = dump("4-differentiate", graph_text, verify(differentiate(forward, prepared.loss)))
     dump("5-update", plan_text, plan)
     pruned = dump("6-prune", graph_text, verify(prune(full, plan)))
     headroom = 1.0 if options.classes is None else FRESH_HEAD_HEADROOM
@@ -127,6 +152,7 @@ def lower(prepared: Prepared, plan: TrainPlan, options: CompileOptions) -> Progr
         input=prepared.input,
         class_names=prepared.class_names,
         learning_rate=DEFAULT_LEARNING_RATE,
+        loss=prepared.loss,
         seed=options.seed,
         plan=plan,
         graph=ordered,
@@ -146,11 +172,23 @@ def arrange(graph: Graph, streamed: bool) -> tuple[Graph, Schedule, tuple[Stream
     return ordered, order, streams
 
 
-def _check_output(graph: Graph) -> None:
-    """The loss takes class scores."""
+def _choose_loss(graph: Graph, dataset: Dataset, options: CompileOptions) -> str:
+    outputs = options.classes or graph[graph.outputs[0]].type.elems
+    return choose_loss(dataset, outputs, ends_in(graph), options.loss)
+
+
+def _fitted(dataset: Dataset, graph: Graph, loss: str) -> Dataset:
+    """The data in the shapes of the model's input and output."""
+    shape = graph[graph.inputs[0]].type.shape
+    fitted = check_against(dataset, shape[1:] if len(shape) == 4 else (1, 1, shape[1]))
+    return fit_targets(fitted, loss, graph[graph.outputs[0]].type.shape[1:])
+
+
+def _check_output(graph: Graph, loss: str) -> None:
+    """Cross-entropy takes class scores, the other losses any output."""
     output = graph.outputs[0]
     shape = graph[output].type.shape
-    if len(shape) != 2:
+    if len(shape) != 2 and loss == CROSS_ENTROPY:
         sizes = "x".join(map(str, (shape[3], *shape[1:3])))
         raise TteError(
             f"the model's output {output!r} is a map of {sizes}, not [1, classes]",
@@ -163,15 +201,12 @@ def _check_output(graph: Graph) -> None:
 class _Samples:
     raw: NDArray[Any]
     real: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    picked: NDArray[np.int64]
 
 
 def _calibration_samples(dataset: Dataset, graph: Graph, options: CompileOptions) -> _Samples:
     """Seeded samples of the training part, as they are and as the float model sees them."""
     shape = graph[graph.inputs[0]].type.shape
-    hwc = shape[1:] if len(shape) == 4 else (1, 1, shape[1])
-    classes = graph[graph.outputs[0]].type.shape[1]
-    dataset = check_against(dataset, hwc, classes)
     count = min(CALIBRATION_SAMPLES, len(dataset.x_train))
     picked = np.random.default_rng(options.seed).permutation(len(dataset.x_train))[:count]
     raw = dataset.x_train[picked]
@@ -179,7 +214,7 @@ def _calibration_samples(dataset: Dataset, graph: Graph, options: CompileOptions
         raise TteError(what="the training data holds NaN or infinity")
     real = InputTransform(1.0, 0, options.mean, options.std).to_float(raw)
     return _Samples(
-        raw.reshape(count, *shape[1:]), real.reshape(count, *shape[1:]), dataset.y_train[picked]
+        raw.reshape(count, *shape[1:]), real.reshape(count, *shape[1:]), picked.astype(np.int64)
     )
 
 

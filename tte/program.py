@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tte.board import Board
 from tte.ir import Graph, MemoryPlan, Role, Schedule, StreamDecision, TrainPlan
+from tte.training import DEFAULT_LOSS, Loss
 
 DEFAULT_LEARNING_RATE = 2e-3
 
@@ -42,6 +43,7 @@ class Program:
     schedule: Schedule
     memory: MemoryPlan
     streams: tuple[StreamDecision, ...] = ()
+    loss: Loss = DEFAULT_LOSS
 
     @property
     def trained(self) -> tuple[str, ...]:

@@ -104,17 +104,37 @@ void tte_conv_transpose2d_int8(const tte_conv2d_params *params, const int8_t *x,
 
 /* ---- loss ----------------------------------------------------------------------------- */
 
-/* Softmax cross-entropy, in integers (docs/numerics.md, section 4).
- * logits[classes] accumulators, *label in 0..classes-1, logit_multipliers[classes]: to Q16 logits.
- * grad_ratios[classes]: Q15, this class's logit scale over the largest one (32768 where all are
- * equal). With w = max |softmax - onehot|: grad[classes] = dL/d(acc), int8, its scale is
- * w / 127 * (largest logit scale); *step = *learning_rate * w. The 1 / 127 and the logit scale
- * are folded into the rates of the updates at compile time. *loss: Q16. */
+/* In integers (docs/numerics.md, section 4). logit_multipliers, multipliers: from the output to Q16
+ * logits, or 1/256 of a target's code. grad_ratios: Q15, the output scale of a class or channel
+ * over the largest one (32768 where all are equal). With w = max |dL/d(real output)|: grad =
+ * dL/d(output), int8, its scale is w / 127 * (largest output scale); *step = *learning_rate * w.
+ * The 1 / 127 and the output scale are folded into the rates of the updates at compile time. */
+
+/* logits[classes] accumulators, *label in 0..classes-1, grad[classes]. class_weights[classes] or
+ * NULL: what the loss of a label is multiplied by; exponents 1..62. *loss: Q16. */
 void tte_softmax_cross_entropy_int8(const tte_softmax_cross_entropy_params *params,
                                     const int32_t *logits, const int32_t *label,
                                     const tte_factor *learning_rate,
                                     const int32_t *logit_multipliers, const int32_t *grad_ratios,
-                                    int8_t *grad, int32_t *loss, tte_factor *step);
+                                    const tte_factor *class_weights, int8_t *grad, int32_t *loss,
+                                    tte_factor *step);
+
+/* target[elems]: not 0 stands for 1. weights[channels] or NULL: of outputs whose target is 1, Q16,
+ * at most 2^26. *unit: 2^-24 / elems. *loss: Q16, the mean over all outputs. grad may be output. */
+void tte_sigmoid_cross_entropy_int8(const tte_sigmoid_cross_entropy_params *params,
+                                    const void *output, const int8_t *target,
+                                    const tte_factor *learning_rate,
+                                    const int32_t *logit_multipliers, const int32_t *grad_ratios,
+                                    const int32_t *weights, const tte_factor *unit, int8_t *grad,
+                                    int32_t *loss, tte_factor *step);
+
+/* target[elems]: codes. *unit: 2 / (256 * elems) of a code's real size. *loss: the mean square, in
+ * 1/256 of a code's real size squared. grad may be output. */
+void tte_mean_squared_error_int8(const tte_mean_squared_error_params *params, const void *output,
+                                 const int8_t *target, const tte_factor *learning_rate,
+                                 const int32_t *multipliers, const int32_t *grad_ratios,
+                                 const tte_factor *unit, int8_t *grad, int32_t *loss,
+                                 tte_factor *step);
 
 /* ---- gradients ------------------------------------------------------------------------ */
 

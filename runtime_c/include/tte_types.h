@@ -171,6 +171,31 @@ typedef struct {
 typedef struct {
     uint16_t classes;
     uint8_t logit_shift; /* 1..62: logit in Q16 = round(accumulator * logit_multiplier / 2^shift) */
+    uint8_t target_shift; /* 0: no smoothing; else 20, and the targets are of 2^20 */
+    int32_t target_label, target_other;
 } tte_softmax_cross_entropy_params;
+
+/* What a network's output consists of. */
+typedef struct {
+    uint8_t is_int8; /* codes; else int32 accumulators */
+    int8_t zero_point;
+} tte_output_type;
+
+/* `elems` outputs, element i of channel i % channels. */
+typedef struct {
+    tte_output_type output;
+    uint32_t elems;
+    uint16_t channels;
+    uint8_t logit_shift;         /* as above */
+    int32_t target_0, target_1;  /* Q24 */
+} tte_sigmoid_cross_entropy_params;
+
+typedef struct {
+    tte_output_type output;
+    uint32_t elems; /* at most 2^17 */
+    uint16_t channels;
+    uint8_t shift;  /* 1..62 */
+    int32_t offset; /* of the targets, in 1/256 of a code */
+} tte_mean_squared_error_params;
 
 #endif

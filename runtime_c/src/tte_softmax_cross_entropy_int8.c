@@ -1,64 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Softmax cross-entropy and its gradient in integers (docs/numerics.md, section 4):
- * logits z in Q16, d = max z - z, e = 2^-(d / ln 2) in Q24, S = sum of e, G = S - e[label].
- *   loss              = d[label] + ln(S / 2^24), Q16
- *   grad[i != label]  = round(127 * e[i] / G * grad_ratios[i] / 2^15), half up
- *   grad[label]       = -round(127 * grad_ratios[label] / 2^15)
- *   step              = learning_rate * G / S, the largest |softmax - onehot|
- * so grad is (softmax - onehot) * S / G * 127; the 1 / 127 is folded into the update rates.
- * e is computed again for every use: there is no scratch.
+ * logits z in Q16, d = max z - z, e = 2^-(d / ln 2) in Q24, S = sum of e; targets t that sum to
+ * 2^shift (without label smoothing 1 and 0, shift 0); a = e 2^shift - S t, A = max |a|.
+ *   loss   = (sum of t d / 2^shift + ln(S / 2^24)) * weight[label], Q16
+ *   grad   = round(127 * a / A * grad_ratios / 2^15), halves away from zero
+ *   step   = learning_rate * A / (S 2^shift) * weight[label]
+ * so grad is softmax - target over its largest element; the 1 / 127 is folded into the update
+ * rates. e is computed again for every use: there is no scratch.
  */
-#include "tte_kernels.h"
-#include "tte_requant.h"
+#include "tte_loss.h"
 
-/* Q16 logit of class i. */
-static int32_t logit(const tte_softmax_cross_entropy_params *params, const int32_t *logits,
-                     const int32_t *logit_multipliers, uint32_t i)
+/* exp(z - max z) of class i. */
+static uint32_t exponential(const tte_softmax_cross_entropy_params *params, const int32_t *logits,
+                            const int32_t *multipliers, int32_t largest, uint32_t i)
 {
-    const unsigned shift = params->logit_shift;
-    const int64_t limit = (int64_t)1 << 29;
-    const int64_t value =
-        ((int64_t)logits[i] * logit_multipliers[i] + ((int64_t)1 << (shift - 1))) >> shift;
-    return (int32_t)(value < -limit ? -limit : value > limit ? limit : value);
+    return tte_exp_negative(largest - tte_logit(logits[i], multipliers[i], params->logit_shift));
 }
 
-/* exp(-d), d >= 0 in Q16, as Q24: 2^-n times the Taylor series of exp(-f ln 2), f in [0, 1). */
-static uint32_t exp_negative(int32_t d)
+/* sum of t d, Q16 */
+static int32_t distance(const tte_softmax_cross_entropy_params *params, const int32_t *logits,
+                        const int32_t *multipliers, int32_t largest, uint32_t label)
 {
-    /* round((-ln 2)^k / k! * 2^30) */
-    static const int32_t taylor[7] = {1073741824, -744261118, 257941248, -59597083,
-                                      10327387,   -1431680,   165394};
-    const uint64_t t = ((uint64_t)d * 94548 + 32768) >> 16; /* d / ln 2, Q16 */
-    const uint32_t n = (uint32_t)(t >> 16);
-    const int64_t x = (int64_t)((t & 0xffff) << 14); /* f, Q30 */
-    int64_t r = taylor[6];
+    const unsigned shift = params->target_shift;
+    const int32_t d = largest - tte_logit(logits[label], multipliers[label], params->logit_shift);
+    int64_t sum = 0;
 
-    if (n > 24) {
-        return 0;
+    if (shift == 0) {
+        return d;
     }
-    for (int k = 5; k >= 0; k--) {
-        r = taylor[k] + ((r * x) >> 30);
+    for (uint32_t i = 0; i < params->classes; i++) {
+        sum += largest - tte_logit(logits[i], multipliers[i], params->logit_shift);
     }
-    return (uint32_t)(r >> (6 + n));
-}
-
-/* ln(sum / 2^24) in Q16, sum >= 2^24: log2 bit by bit, by squaring. */
-static int32_t log_q24(uint64_t sum)
-{
-    int32_t k = 24;
-    while (sum >> (k + 1) != 0) {
-        k++;
-    }
-    uint64_t x = k > 30 ? sum >> (k - 30) : sum << (30 - k); /* [1, 2) in Q30 */
-    int32_t log2 = k - 24;
-    for (int i = 0; i < 16; i++) {
-        x = (x * x) >> 30;
-        const int bit = x >> 31 != 0;
-        x >>= bit;
-        log2 = 2 * log2 + bit;
-    }
-    return (int32_t)(((int64_t)log2 * 45426 + 32768) >> 16);
+    return tte_scaled((int64_t)(params->target_label - params->target_other) * d +
+                          params->target_other * sum,
+                      shift, INT32_MAX);
 }
 
 /* factor * part / whole, 0 < part <= whole < 2^63. */
@@ -85,37 +61,63 @@ void tte_softmax_cross_entropy_int8(const tte_softmax_cross_entropy_params *para
                                     const int32_t *logits, const int32_t *label,
                                     const tte_factor *learning_rate,
                                     const int32_t *logit_multipliers, const int32_t *grad_ratios,
-                                    int8_t *grad, int32_t *loss, tte_factor *step)
+                                    const tte_factor *class_weights, int8_t *grad, int32_t *loss,
+                                    tte_factor *step)
 {
-    const uint32_t classes = params->classes;
-    const uint32_t target = (uint32_t)*label;
-    int32_t largest = logit(params, logits, logit_multipliers, 0);
+    const uint32_t classes = params->classes, target = (uint32_t)*label;
+    const unsigned shift = params->target_shift;
+    const tte_factor zero = {0, 0};
+    int32_t largest = tte_logit(logits[0], logit_multipliers[0], params->logit_shift);
     uint64_t sum = 0;
 
     for (uint32_t i = 1; i < classes; i++) {
-        const int32_t z = logit(params, logits, logit_multipliers, i);
+        const int32_t z = tte_logit(logits[i], logit_multipliers[i], params->logit_shift);
         largest = z > largest ? z : largest;
     }
     for (uint32_t i = 0; i < classes; i++) {
-        sum += exp_negative(largest - logit(params, logits, logit_multipliers, i));
+        sum += exponential(params, logits, logit_multipliers, largest, i);
     }
-    const int32_t distance = largest - logit(params, logits, logit_multipliers, target);
-    const uint64_t others = sum - exp_negative(distance);
-    const tte_factor zero = {0, 0};
+    *loss = distance(params, logits, logit_multipliers, largest, target) + tte_log_q24(sum);
+    if (class_weights != NULL) {
+        const tte_factor weight = class_weights[target];
+        *loss = tte_scaled((int64_t)*loss * weight.mantissa, (unsigned)weight.exponent, INT32_MAX);
+    }
 
-    *loss = distance + log_q24(sum);
-    if (others == 0) {
+    /* A; without smoothing it is the label's */
+    uint64_t peak = sum - exponential(params, logits, logit_multipliers, largest, target);
+    if (shift != 0) {
+        peak = 0;
+        for (uint32_t i = 0; i < classes; i++) {
+            const int64_t a =
+                ((int64_t)exponential(params, logits, logit_multipliers, largest, i) << shift) -
+                (int64_t)sum * (i == target ? params->target_label : params->target_other);
+            const uint64_t size = (uint64_t)(a < 0 ? -a : a);
+            peak = size > peak ? size : peak;
+        }
+    }
+    if (peak == 0) {
         memset(grad, 0, classes);
         *step = zero;
         return;
     }
-    for (uint32_t i = 0; i < classes; i++) {
-        const uint64_t e =
-            exp_negative(largest - logit(params, logits, logit_multipliers, i));
-        const uint64_t scaled = e * 127 * (uint64_t)grad_ratios[i];
-        grad[i] = i == target ? (int8_t) - ((127 * grad_ratios[i] + 16384) >> 15)
-                              : (int8_t)((scaled + (others << 14)) / (others << 15));
-    }
     *step = learning_rate->mantissa == 0 ? zero
-                                         : factor_times_ratio(*learning_rate, others, sum);
+                                         : factor_times_ratio(*learning_rate, peak, sum << shift);
+    if (class_weights != NULL) {
+        *step = tte_factor_product(*step, class_weights[target]);
+    }
+
+    unsigned cut = 0;
+    while (peak >> cut >> 40 != 0) {
+        cut++;
+    }
+    peak >>= cut;
+    for (uint32_t i = 0; i < classes; i++) {
+        const int64_t a =
+            ((int64_t)exponential(params, logits, logit_multipliers, largest, i) << shift) -
+            (int64_t)sum * (i == target ? params->target_label : params->target_other);
+        const uint64_t size = (uint64_t)(a < 0 ? -a : a) >> cut;
+        const int8_t code = (int8_t)((size * 127 * (uint64_t)grad_ratios[i] + (peak << 14)) /
+                                     (peak << 15));
+        grad[i] = a < 0 ? (int8_t)-code : code;
+    }
 }

@@ -605,7 +605,7 @@ def check_softmax_cross_entropy(classes: int, spread: int, data: Random) -> None
         "tte_softmax_cross_entropy_int8",
         params.SoftmaxCrossEntropyParams(classes, shift),
         *(logits, np.asarray([label], np.int32), np.asarray(rate, np.int32)),
-        *(logit_multipliers, grad_ratios, grad, loss, step),
+        *(logit_multipliers, grad_ratios, None, grad, loss, step),
     )
     assert grad.tolist() == expected_grad
     assert loss[0] == expected_loss

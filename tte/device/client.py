@@ -124,8 +124,9 @@ class Device:
         output = self._link.call(INFER)[:size]
         return np.frombuffer(self._read(OUTPUT, size, output), self._output_dtype)
 
-    def train(self, sample: npt.NDArray[np.int8], target: int | npt.NDArray[np.int8]) -> float:
-        """One training step; the loss before it. `target`: a label, or int8 codes."""
+    def train(self, sample: npt.NDArray[np.int8], target: int | npt.NDArray[Any]) -> float:
+        """One training step; the loss before it. `target`: a label, or int8 codes; where a sample
+        is its own target it is not sent."""
         self._write(TARGET, self._target(target))
         self._write(INPUT, self._bytes(sample))
         answer = self._link.call(TRAIN, struct.pack("<I", self.steps))
@@ -173,7 +174,7 @@ class Device:
         """Saves a checkpoint, which the device loads when it starts; its number."""
         return int(_unpacked("<I", self._link.call(SAVE))[0])
 
-    def store(self, sample: npt.NDArray[np.int8], target: int | npt.NDArray[np.int8]) -> int:
+    def store(self, sample: npt.NDArray[np.int8], target: int | npt.NDArray[Any]) -> int:
         """Keeps a sample on the device; how many it has now."""
         self._write(TARGET, self._target(target))
         self._write(INPUT, self._bytes(sample))
@@ -210,17 +211,20 @@ class Device:
             data += part
         return bytes(data)
 
-    def _target(self, target: int | npt.NDArray[np.int8]) -> bytes:
+    def _target(self, target: int | npt.NDArray[Any]) -> bytes:
+        values = np.asarray(target)
         if self._classes is not None:
-            if not isinstance(target, int) or not 0 <= target < self._classes:
+            if values.size != 1 or not 0 <= int(values.item()) < self._classes:
                 raise TteError(
                     f"there is no class {target}", why=f"classes are 0 to {self._classes - 1}"
                 )
-            return struct.pack("<I", target)
+            return struct.pack("<I", int(values.item()))
         count = self._target_bytes
-        if isinstance(target, int) or target.dtype != np.int8 or target.size != count:
+        if count == 0:
+            return b""
+        if values.dtype != np.int8 or values.size != count:
             raise TteError("the target does not fit the loss", why=f"it takes {count} int8 values")
-        return target.tobytes()
+        return values.tobytes()
 
     def _bytes(self, sample: npt.NDArray[np.int8]) -> bytes:
         if sample.dtype != np.int8 or sample.size != self._input_bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from tte.board import load_board
 from tte.build import Firmware, build_firmware, find_compiler
 from tte.data import Dataset, InputTransform, check_against, sample_order
+from tte.emulate.metrics import Metric, Score
 from tte.emulate.session import OpCounts, Session, open_session
 from tte.errors import TteError
 from tte.report.schema import (
@@ -26,6 +28,7 @@ from tte.report.schema import (
     memory_section,
     training_section,
 )
+from tte.training import Target, choose_loss, fit_targets, target_values
 
 PROGRAM_NAME = "program.json"
 PROGRAM_SCHEMA = "tte-program/1"
@@ -109,6 +112,12 @@ def read_program(project_dir: Path) -> dict[str, Any]:
     return program
 
 
+def read_target(program: Mapping[str, Any]) -> Target:
+    """How the targets of a program are written."""
+    entry = program["target"]
+    return Target(entry["kind"], float(entry["scale"]), float(entry["offset"]))
+
+
 class _Run:
     def __init__(
         self,
@@ -124,7 +133,7 @@ class _Run:
         self.transform = InputTransform(
             entry["scale"], entry["zero_point"], tuple(entry["mean"]), tuple(entry["std"])
         )
-        self.scales = np.asarray(program["output"]["scale"], np.float64)
+        self.target = read_target(program)
 
     def report(
         self, order: NDArray[np.int64], rate: float, firmware: Firmware | None
@@ -132,17 +141,17 @@ class _Run:
         session = self.session
         session.set_learning_rate(rate)
         with _Interrupts() as interrupts:
-            before = self.accuracy("test before", lambda: interrupts.count > 0)
+            before = self.score("test before", lambda: interrupts.count > 0)
             inference = self.counted(lambda: self.infer(0))
             losses, step = self.train(order, lambda: interrupts.count > 0)
             after = None
             if losses:
                 if interrupts.count:
                     self.progress.note(
-                        f"stopped after {len(losses)} of {len(order)} steps; now the accuracy "
+                        f"stopped after {len(losses)} of {len(order)} steps; now the test "
                         "(Ctrl-C again skips it)"
                     )
-                after = self.accuracy("test after", lambda: interrupts.count > 1)
+                after = self.score("test after", lambda: interrupts.count > 1)
             state = session.state()
             saturations = session.saturations()
             stack_bytes = session.stack_bytes()
@@ -163,29 +172,33 @@ class _Run:
                 steps=len(losses),
                 learning_rate=rate,
                 loss=losses,
-                accuracy_before=before,
-                accuracy_after=after,
+                accuracy_before=before.accuracy if before else None,
+                accuracy_after=after.accuracy if after else None,
+                metric={
+                    "name": Metric(self.program).name,
+                    "before": before.value if before else None,
+                    "after": after.value if after else None,
+                },
                 saturations=dict(zip(names, saturations, strict=True)),
             ),
             state_sha256=hashlib.sha256(state).hexdigest(),
         )
 
-    def infer(self, index: int) -> int:
-        """The class that the device sees in a test sample."""
-        logits = self.session.infer(self.transform.quantize(self.dataset.x_test[index]))
-        return int(np.argmax(logits * self.scales))
+    def infer(self, index: int) -> NDArray[Any]:
+        """The raw output for a test sample."""
+        return self.session.infer(self.transform.quantize(self.dataset.x_test[index]))
 
-    def accuracy(self, title: str, stop: Callable[[], bool]) -> float | None:
-        """The share of test samples that are classified right; None when stopped."""
-        labels = self.dataset.y_test
-        self.progress.phase(title, len(labels))
-        right = 0
-        for index, label in enumerate(labels.tolist()):
+    def score(self, title: str, stop: Callable[[], bool]) -> Score | None:
+        """What the outputs of the test samples are worth; None when stopped."""
+        metric = Metric(self.program)
+        targets = target_values(self.dataset, "test", self.transform)
+        self.progress.phase(title, len(targets))
+        for index, target in enumerate(targets):
             if stop():
                 return None
-            right += self.infer(index) == label
+            metric.add(self.infer(index), target)
             self.progress.advance()
-        return right / len(labels)
+        return metric.score()
 
     def train(
         self, order: NDArray[np.int64], stop: Callable[[], bool]
@@ -193,15 +206,18 @@ class _Run:
         """One loss per step, and the instructions of the first step."""
         losses: list[float] = []
         counts: OpCounts | int | None = None
-        x, y = self.dataset.x_train, self.dataset.y_train
+        x, y = self.dataset.x_train, target_values(self.dataset, "train", self.transform)
         self.progress.phase("training", len(order))
         for index in order.tolist():
             if stop():
                 break
-            sample, label = self.transform.quantize(x[index]), int(y[index])
+            sample, target = (
+                self.transform.quantize(x[index]),
+                self.target.encode(y[index : index + 1]),
+            )
 
-            def step(sample: NDArray[np.int8] = sample, label: int = label) -> None:
-                losses.append(self.session.train(sample, label))
+            def step(sample: NDArray[np.int8] = sample, target: NDArray[Any] = target) -> None:
+                losses.append(self.session.train(sample, target))
 
             if losses:
                 step()
@@ -235,8 +251,19 @@ def _total(counts: OpCounts | int | None) -> int | None:
 
 
 def _fitting(dataset: Dataset, program: Mapping[str, Any]) -> Dataset:
-    """The data in the program's input shape; an error where its classes are others."""
-    dataset = check_against(dataset, program["input"]["shape"], program["classes"])
+    """The data in the program's shapes; an error where its classes are others."""
+    dataset = check_against(dataset, program["input"]["shape"])
+    loss, shape = program["loss"]["name"], tuple(program["output"]["shape"])
+    choose_loss(dataset, math.prod(shape), "", loss)
+    if dataset.is_autoencoder != (program["target"]["kind"] == "input"):
+        raise TteError(
+            "the data's targets are not of the kind that the project was compiled for",
+            why="the project's samples are their own targets"
+            if not dataset.is_autoencoder
+            else "the data has no targets",
+            hint="compile the model again with this data",
+        )
+    dataset = fit_targets(dataset, loss, shape)
     known = tuple(program["class_names"])[: dataset.classes]
     numbered = tuple(str(i) for i in range(dataset.classes))
     if known != dataset.class_names and numbered not in (known, dataset.class_names):

@@ -43,7 +43,11 @@ from tte.ops.transpose import MAX_DIMS, TransposeAttrs
 MAX_ACTIVATION_ELEMS = 1 << 24
 MAX_DOTS = 100  # that a tensor's name keeps
 MAX_CONSTANT_ELEMS = 1 << 25  # as often as nodes use them
-RESERVED = frozenset({"label", "learning_rate", "loss", "step"})  # inputs and outputs of a step
+# Tensors that training adds.
+RESERVED = frozenset(
+    {"label", "target", "learning_rate", "loss", "step", "rate", "decay", "optimizer", "one"}
+    | {"schedule_steps"}
+)
 DERIVED = (".grad_input", ".grad_weight", ".grad_bias")  # ops that passes add to an op
 
 

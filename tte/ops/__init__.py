@@ -21,7 +21,9 @@ from tte.ops import (
     pad,
     reshape,
     resize_nearest2d,
+    sigmoid_loss,
     slice,
+    squared_loss,
     transpose,
 )
 from tte.ops.spec import Family, FloatOp, IntegerOp
@@ -43,6 +45,8 @@ FAMILIES: tuple[Family, ...] = (
     transpose.FAMILY,
     batch_norm.FAMILY,
     loss.FAMILY,
+    sigmoid_loss.FAMILY,
+    squared_loss.FAMILY,
     gradient.FAMILY,
     channels.FAMILY,
     chain.FAMILY,

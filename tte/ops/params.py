@@ -314,10 +314,44 @@ class ResizeNearest2dGradInputParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class SoftmaxCrossEntropyParams(Params):
-    """The loss."""
+    """The loss of a classifier."""
 
     classes: u16
     logit_shift: u8
+    target_shift: u8 = 0
+    target_label: i32 = 1
+    target_other: i32 = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputType(Params):
+    """Whether a network's output is int8 codes or int32 accumulators."""
+
+    is_int8: u8
+    zero_point: i8
+
+
+@dataclass(frozen=True, slots=True)
+class SigmoidCrossEntropyParams(Params):
+    """The loss of outputs that are classes by themselves."""
+
+    output: OutputType
+    elems: u32
+    channels: u16
+    logit_shift: u8
+    target_0: i32
+    target_1: i32
+
+
+@dataclass(frozen=True, slots=True)
+class MeanSquaredErrorParams(Params):
+    """The loss of real values."""
+
+    output: OutputType
+    elems: u32
+    channels: u16
+    shift: u8
+    offset: i32
 
 
 def c_type_name(cls: type[Params]) -> str:

@@ -12,28 +12,33 @@ from dataclasses import replace
 
 import numpy as np
 
+from tte.errors import TteError
 from tte.ir import Graph, Op, Role
 from tte.ops import INTEGER_OPS
-from tte.ops.loss import SoftmaxCrossEntropyAttrs
+from tte.ops.loss import LossAttrs, SoftmaxCrossEntropyAttrs
 from tte.ops.quantized import GradInputAttrs
+from tte.ops.sigmoid_loss import SigmoidCrossEntropyAttrs
 from tte.ops.spec import Backward, Contribution, GradScale, GraphBuilder
+from tte.ops.squared_loss import MAX_ELEMS, MeanSquaredErrorAttrs
 from tte.ops.window import WindowAttrs
+from tte.training import BCE, CROSS_ENTROPY, DEFAULT_LOSS, Loss
 
-LABEL, LEARNING_RATE, LOSS, STEP = "label", "learning_rate", "loss", "step"
+LABEL, TARGET, LEARNING_RATE, LOSS, STEP = "label", "target", "learning_rate", "loss", "step"
 
 
-def differentiate(graph: Graph) -> Graph:
-    """Adds the backward pass to an integer forward graph with one int32 output, the logits.
+def differentiate(graph: Graph, loss: Loss = DEFAULT_LOSS) -> Graph:
+    """Adds the backward pass to an integer forward graph with one output: int32 accumulators, or
+    for losses of real values also int8 codes.
 
-    New inputs: label int32[1], learning_rate (a factor, int32[2]). New outputs: loss int32[1] in
-    Q16, and every updated tensor.
+    New inputs: label int32[1] or target int8[elements], learning_rate (a factor, int32[2]). New
+    outputs: loss int32[1], and every updated tensor.
     """
     builder = GraphBuilder(graph.name, dict(graph.tensors), [])
     for op in graph.ops:
         builder.ops.append(replace(op, outputs=_with_saved(builder, op)))
     forward = tuple(builder.ops)
     backward = Backward(builder, graph, STEP)
-    _add_loss(graph, backward)
+    target = _add_loss(graph, loss, backward)
     for op in reversed(forward):
         spec = INTEGER_OPS[op.kind]
         shares = backward.contributions.pop(op.outputs[0], [])
@@ -52,7 +57,7 @@ def differentiate(graph: Graph) -> Graph:
     return graph.with_changes(
         tensors=builder.tensors.values(),
         ops=builder.ops,
-        inputs=(*graph.inputs, LABEL, LEARNING_RATE),
+        inputs=(*dict.fromkeys((*graph.inputs, target)), LEARNING_RATE),
         outputs=(*graph.outputs, LOSS, *updated),
     )
 
@@ -69,22 +74,46 @@ def _with_saved(builder: GraphBuilder, op: Op) -> tuple[str, ...]:
     return op.outputs[0], saved
 
 
-def _add_loss(graph: Graph, backward: Backward) -> None:
-    builder, logits = backward.builder, graph.outputs[0]
-    quant = graph[logits].quant
-    assert quant is not None
-    classes = graph[logits].type.shape[1]
-    grad = builder.tensor(f"{logits}.grad", (1, classes), "int8", Role.GRADIENT)
-    for name, elems in ((LABEL, 1), (LEARNING_RATE, 2), (LOSS, 1), (STEP, 2)):
+def _add_loss(graph: Graph, loss: Loss, backward: Backward) -> str:
+    """Adds the loss op; returns the name of its target."""
+    builder, output = backward.builder, graph.outputs[0]
+    kind, attrs = _loss_op(graph, loss)
+    shape = graph[output].type.shape
+    grad = builder.tensor(f"{output}.grad", shape, "int8", Role.GRADIENT)
+    if loss.target.kind == "label":
+        target = builder.tensor(LABEL, (1,), "int32", Role.SCALAR)
+    elif loss.target.kind == "input":
+        target = graph.inputs[0]
+    else:
+        target = builder.tensor(TARGET, (graph[output].type.elems,), "int8", Role.INPUT)
+    for name, elems in ((LEARNING_RATE, 2), (LOSS, 1), (STEP, 2)):
         builder.tensor(name, (elems,), "int32", Role.SCALAR)
-    builder.op(
-        "softmax_cross_entropy_int8",
-        "loss",
-        [logits, LABEL, LEARNING_RATE],
-        [grad, LOSS, STEP],
-        SoftmaxCrossEntropyAttrs(tuple(quant.scales(classes).tolist())),
+    builder.op(kind, "loss", [output, target, LEARNING_RATE], [grad, LOSS, STEP], attrs)
+    backward.contribute(output, Contribution((1.0,), tensor=grad))
+    return target
+
+
+def _loss_op(graph: Graph, loss: Loss) -> tuple[str, LossAttrs]:
+    tensor = graph[graph.outputs[0]]
+    assert tensor.quant is not None
+    scale = tuple(tensor.quant.scales(tensor.type.shape[-1]).tolist())
+    zero_point = 0 if tensor.type.dtype == "int32" else tensor.quant.zero_point
+    if loss.name == CROSS_ENTROPY:
+        attrs = SoftmaxCrossEntropyAttrs(scale, loss.smoothing, loss.weights)
+        return "softmax_cross_entropy_int8", attrs
+    if loss.name == BCE:
+        return "sigmoid_cross_entropy_int8", SigmoidCrossEntropyAttrs(
+            scale, zero_point, loss.smoothing, loss.weights
+        )
+    if tensor.type.elems > MAX_ELEMS:
+        raise TteError(
+            f"the output has {tensor.type.elems} elements",
+            where=graph.outputs[0],
+            why=f"a squared error of at most {MAX_ELEMS} is computed",
+        )
+    return "mean_squared_error_int8", MeanSquaredErrorAttrs(
+        scale, zero_point, loss.target.scale, loss.target.offset
     )
-    backward.contribute(logits, Contribution((1.0,), tensor=grad))
 
 
 def _combine(

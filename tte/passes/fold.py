@@ -134,6 +134,21 @@ def drop_softmax(graph: Graph) -> Graph:
     return graph.with_changes(ops=ops, outputs=[output])
 
 
+def drop_sigmoid(graph: Graph) -> Graph:
+    """Without the sigmoid that gives the output: the loss has it."""
+    output = graph.outputs[0]
+    if ends_in(graph) != "sigmoid":
+        return graph
+    output = graph.producers[output].inputs[0]
+    return graph.with_changes(ops=_needed(graph, output), outputs=[output])
+
+
+def ends_in(graph: Graph) -> str:
+    """The kind of the operator that gives the output."""
+    op = graph.producers.get(graph.outputs[0])
+    return "" if op is None else op.kind
+
+
 def _needed(graph: Graph, output: str) -> list[Op]:
     """The ops that the output needs."""
     wanted, found = {output}, []

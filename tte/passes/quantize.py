@@ -31,8 +31,8 @@ class _Quantizer:
 
 
 def quantize(graph: Graph) -> Graph:
-    """The integer graph; its output, [1, classes] or a map, is always int32 with a scale per class
-    or channel."""
+    """The integer graph. Its output is int32 with a scale per class if it is [1, classes]; a map
+    stays int8."""
     quantizer = _Quantizer(graph)
     builder = quantizer.builder
     names = [*graph.inputs, *(op.outputs[0] for op in graph.ops)]
@@ -56,7 +56,7 @@ def quantize(graph: Graph) -> Graph:
                 hint="its scales differ too much; train the network again, or calibrate anew",
             ) from error
     output = graph.outputs[0]
-    if not is_logits(graph, output):
+    if builder.tensors[output].type.dtype == "int8" and len(graph[output].type.shape) == 2:
         output = _widen(builder, output)
     return Graph(graph.name, builder.tensors, tuple(builder.ops), graph.inputs, (output,))
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tte.ir import Graph, Op
 from tte.ops import INTEGER_OPS
 from tte.ops.arith import GRAD_MAX, fixed_multipliers
-from tte.ops.loss import SoftmaxCrossEntropyAttrs, real_gradient
+from tte.ops.loss import LossAttrs
 from tte.ops.quantized import UpdateAttrs
 from tte.ops.spec import GradScale
 
@@ -30,24 +30,25 @@ BATCH_BYTES = 32 * 2**20  # of a batch's tensors: small batches stay in the cach
 def scale_gradients(
     graph: Graph,
     x: NDArray[np.int8],
-    labels: NDArray[np.integer],
+    targets: NDArray[np.integer],
     run_op: Any,
     headroom: float = 1.0,
 ) -> Graph:
     """Fills multipliers and rates of a pruned training graph.
 
-    x: int8 samples [N, ...] as the network takes them; labels [N]. `run_op(graph, op, values)`
+    x: int8 samples [N, ...] as the network takes them; targets [N, ...] likewise (labels, 0/1 or
+    int8 codes; not looked at where the samples are their own targets). `run_op(graph, op, values)`
     is the integer interpreter. `headroom`: how much larger than now gradients may become; those
     below a fresh head grow with its weights.
     """
-    rho = measure(graph, x, labels, run_op, headroom)
+    rho = measure(graph, x, targets, run_op, headroom)
     return graph.with_changes(ops=[_scaled(graph, op, rho) for op in graph.ops])
 
 
 def real_backward(
     graph: Graph,
     x: NDArray[np.int8],
-    labels: NDArray[np.integer],
+    targets: NDArray[np.integer],
     run_op: Any,
     updates: bool = True,
 ) -> tuple[dict[str, Array], Array]:
@@ -58,8 +59,9 @@ def real_backward(
     peak = np.ones(len(x))
     for op in graph.ops:
         spec = INTEGER_OPS[op.kind]
-        if isinstance(op.attrs, SoftmaxCrossEntropyAttrs):
-            grad, peak = real_gradient(op.attrs.scale, values[op.inputs[0]], labels)
+        if isinstance(op.attrs, LossAttrs):
+            target = values.get(op.inputs[1], targets)
+            grad, peak = op.attrs.real_gradient(values[op.inputs[0]], target)
             values[op.outputs[0]] = grad.astype(np.float32)
         elif spec.accumulate is not None:
             values[op.outputs[0]] = _real_grad(graph, op, values)
@@ -90,19 +92,19 @@ def _real_grad(graph: Graph, op: Op, values: Mapping[str, Array]) -> Array:
 def measure(
     graph: Graph,
     x: NDArray[np.int8],
-    labels: NDArray[np.integer],
+    targets: NDArray[np.integer],
     run_op: Any,
     headroom: float = 1.0,
 ) -> dict[str, float]:
     """rho of every gradient tensor."""
-    loss = next(op for op in graph.ops if isinstance(op.attrs, SoftmaxCrossEntropyAttrs))
+    loss = next(op for op in graph.ops if isinstance(op.attrs, LossAttrs))
     names = [op.outputs[0] for op in graph.ops if INTEGER_OPS[op.kind].accumulate is not None]
     rho = dict.fromkeys(names, 0.0)
     per_sample = 8 * sum(graph[name].type.elems for op in graph.ops for name in op.writes)
     batch = max(1, min(len(x), BATCH_BYTES // max(1, per_sample)))
     for start in range(0, len(x), batch):
         part = slice(start, start + batch)
-        values, peak = real_backward(graph, x[part], labels[part], run_op, updates=False)
+        values, peak = real_backward(graph, x[part], targets[part], run_op, updates=False)
         peak = np.maximum(peak, 1e-30)
         for name in names:
             largest = np.abs(values[name]).reshape(len(peak), -1).max(axis=1)

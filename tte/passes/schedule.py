@@ -12,7 +12,7 @@ import heapq
 
 from tte.ir import Graph, Op, Role, Schedule
 from tte.ir.plan import Lifetime
-from tte.ops.loss import SoftmaxCrossEntropyAttrs
+from tte.ops.loss import LossAttrs
 from tte.ops.quantized import UpdateAttrs
 
 
@@ -20,7 +20,7 @@ def schedule(graph: Graph) -> tuple[Graph, Schedule]:
     """The graph in execution order, and its schedule."""
     ordered = graph.with_changes(ops=_order(graph))
     ops = ordered.ops
-    loss = next(i for i, op in enumerate(ops) if isinstance(op.attrs, SoftmaxCrossEntropyAttrs))
+    loss = next(i for i, op in enumerate(ops) if isinstance(op.attrs, LossAttrs))
     return ordered, Schedule(loss, _training_only(ordered, loss), lifetimes(ordered))
 
 

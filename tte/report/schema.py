@@ -57,15 +57,18 @@ def training_section(
     loss: Sequence[float] = (),
     accuracy_before: float | None = None,
     accuracy_after: float | None = None,
+    metric: Mapping[str, Any] | None = None,
     saturations: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """`loss` holds one value per step; accuracies are fractions of the whole test part."""
+    """`loss` holds one value per step; accuracies are fractions of the whole test part, null where
+    there are no classes. `metric`: what fits the loss, its name and values before and after."""
     return {
         "steps": steps,
         "learning_rate": learning_rate,
         "loss": list(loss),
         "accuracy_before": accuracy_before,
         "accuracy_after": accuracy_after,
+        "metric": dict(metric or {"name": None, "before": None, "after": None}),
         "saturations": None if saturations is None else dict(saturations),
     }
 
@@ -92,8 +95,16 @@ def build_report(
         "memory": dict(memory),
         "plan": dict(program.get("plan") or {}),
         "instructions": dict(instructions or instructions_section()),
-        "training": dict(training or training_section()),
+        "training": {**(training or training_section()), **_objective(program)},
         "state_sha256": state_sha256,
+    }
+
+
+def _objective(program: Mapping[str, Any]) -> dict[str, Any]:
+    """What training minimises, and how, from program.json."""
+    return {
+        "loss_function": (program.get("loss") or {}).get("name"),
+        "optimizer": dict(program.get("optimizer") or {}),
     }
 
 

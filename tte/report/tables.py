@@ -39,8 +39,10 @@ def print_report(report: Mapping[str, Any], out: Console, top: int = TOP_OPS) ->
     if emulator["name"]:
         parts.append(f"{emulator['name']} {emulator['version'] or ''}".rstrip())
     out.print(escape(", ".join(str(part) for part in parts)), style="bold", soft_wrap=True)
-    if report["training"]["accuracy_before"] is not None:
-        out.print(accuracy_table(report))
+    if report["training"].get("loss_function"):
+        out.print(escape(_objective_text(report["training"])), soft_wrap=True)
+    if report["training"]["steps"] or report["training"]["accuracy_before"] is not None:
+        out.print(training_table(report))
     out.print(memory_table(report))
     if report.get("plan"):
         out.print(peak_table(report))
@@ -50,18 +52,25 @@ def print_report(report: Mapping[str, Any], out: Console, top: int = TOP_OPS) ->
         out.print(instructions_table(report, top))
 
 
-def accuracy_table(report: Mapping[str, Any]) -> Table:
-    """Accuracy on the test part before and after, loss at the start and the end."""
+def training_table(report: Mapping[str, Any]) -> Table:
+    """Accuracy or error on the test part before and after, loss at the start and the end."""
     training = report["training"]
+    metric = training.get("metric") or {
+        "name": "accuracy",
+        "before": training["accuracy_before"],
+        "after": training["accuracy_after"],
+    }
+    name = metric["name"] or "accuracy"
+    show = _percent if name.endswith("accuracy") else _number
     table = _table("Training")
-    for column in ("steps", "learning rate", "loss", "accuracy before", "accuracy after"):
+    for column in ("steps", "learning rate", "loss", f"{name} before", f"{name} after"):
         table.add_column(column, justify="right")
     table.add_row(
         f"{training['steps']:,}",
         "-" if training["learning_rate"] is None else f"{training['learning_rate']:g}",
         _loss_text(training["loss"]),
-        _percent(training["accuracy_before"]),
-        _percent(training["accuracy_after"]),
+        show(metric["before"]),
+        show(metric["after"]),
     )
     saturated = sum((training["saturations"] or {}).values())
     if saturated:
@@ -168,7 +177,29 @@ def _loss_text(loss: list[float]) -> str:
     if not loss:
         return "-"
     span = max(1, min(50, len(loss) // 4))
-    return f"{sum(loss[:span]) / span:.3f} → {sum(loss[-span:]) / span:.3f}"
+    return f"{sum(loss[:span]) / span:.4g} → {sum(loss[-span:]) / span:.4g}"
+
+
+def _objective_text(training: Mapping[str, Any]) -> str:
+    """`loss mse; SGD, momentum 0.9, batch 8`: what is not plain is said."""
+    optimizer = training["optimizer"]
+    parts = ["SGD"]
+    for key, plain, text in _OPTIMIZER:
+        if optimizer.get(key, plain) != plain:
+            parts.append(f"{text} {optimizer[key]}")
+    return f"loss {training['loss_function']}; {', '.join(parts)}"
+
+
+_OPTIMIZER = (
+    ("momentum", 0.0, "momentum"),
+    ("batch", 1, "batch"),
+    ("weight_decay", 0.0, "weight decay"),
+    ("schedule", "constant", "learning rate"),
+)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 def _percent(fraction: float | None) -> str:
