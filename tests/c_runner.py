@@ -30,6 +30,8 @@ DTYPES = {
     "int8": np.int8,
     "uint8": np.uint8,
     "int32": np.int32,
+    "int8_t": np.int8,
+    "int16_t": np.int16,
     "int32_t": np.int32,
     "uint16_t": np.uint16,
 }

@@ -88,19 +88,30 @@ class Network:
 
 
 def sample_graph(sample: Sample, seed: int = 0) -> Graph:
-    """The sample's op between a 1x1 convolution (or linear layer) and a head of 4 classes, so
-    that a gradient has to pass through it."""
-    shape = sample.inputs[0]
+    """The sample's op between 1x1 convolutions (or linear layers) and a head of 4 classes, so
+    that gradients have to pass through it. Of several inputs those of the first one's shape are
+    the network's input, others are computed from it: poolings make them smaller."""
+    shape = tuple(max(sizes) for sizes in zip(*sample.inputs, strict=True))
     network = Network(shape, seed)
-    if len(shape) == 4:
-        window = WindowAttrs((1, 1))
-        before = [network.conv("before", shape[3], window, (-np.inf, np.inf))]
-    else:
-        size = shape[1]
-        before = [network.add("linear", "before", LinearAttrs(), (size, size), (size,))]
-    before += [network.input] * (len(sample.inputs) - 1)
+    before = [
+        network.input if i and x == sample.inputs[0] else _operand(network, f"before{i or ''}", x)
+        for i, x in enumerate(sample.inputs)
+    ]
     network.add(sample.kind, "op", sample.attrs, *sample.weights, x=before)
     return network.head(4)
+
+
+def _operand(network: Network, name: str, shape: tuple[int, ...]) -> str:
+    """A layer's output of this shape, computed from the input."""
+    network.last = network.input
+    if len(shape) == 2:
+        features = network.builder.tensors[network.input].type.shape[1]
+        return network.add("linear", name, LinearAttrs(), (shape[1], features), (shape[1],))
+    height, width = network.builder.tensors[network.input].type.shape[1:3]
+    if shape[1:3] != (height, width):
+        kernel = height - shape[1] + 1, width - shape[2] + 1
+        network.add("avg_pool2d", f"{name}.pool", AvgPool2dAttrs(WindowAttrs(kernel)))
+    return network.conv(name, shape[3], WindowAttrs((1, 1)), (-np.inf, np.inf))
 
 
 def small_network(seed: int = 0, classes: int = 5) -> Graph:

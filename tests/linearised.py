@@ -54,14 +54,22 @@ def _run(
         return acc * np.asarray(attrs.requant.factor)
     if op.kind == "linear_int32":
         return (inputs[0] - attrs.input_zero_point) @ inputs[1].T + inputs[2]
-    if op.kind == "add_int8":
+    if op.kind in ("add_int8", "add_broadcast_int8"):
         a, b = (
             (data - zero) * factor
             for data, zero, factor in zip(inputs, attrs.zero_points, attrs.factors, strict=True)
         )
         return a + b
+    if op.kind == "mul_int8":
+        a = inputs[0] - attrs.requant.input_zero_point
+        return a * (inputs[1] - attrs.b_zero_point) * attrs.requant.factor[0]
     if op.kind == "clip_int8":
         return inputs[0]
+    if op.kind == "table_int8":
+        x, y = graph[op.inputs[0]].quant, graph[op.outputs[0]].quant
+        assert x is not None and y is not None
+        real = (inputs[0] - x.zero_point) * x.per_tensor_scale
+        return np.asarray(attrs.expression(real) / y.per_tensor_scale)
     if op.kind == "reshape":
         return inputs[0].reshape(graph[op.outputs[0]].type.shape)
     if op.kind == "strided_copy_int8":

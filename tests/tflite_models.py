@@ -141,7 +141,7 @@ class TfNet:
         code = schema.OperatorCodeT()
         code.builtinCode = getattr(schema.BuiltinOperator, kind)
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-        code.version = 1 if kind in ("RESHAPE", "RELU_N1_TO_1") else 2
+        code.version = 1 if kind in ("HARD_SWISH", "RESHAPE", "RELU_N1_TO_1") else 2
         operator = schema.OperatorT()
         operator.opcodeIndex = len(self.model.operatorCodes)
         self.model.operatorCodes.append(code)

@@ -52,6 +52,14 @@ void tte_linear_int32(const tte_linear_params *params, const int8_t *x, const in
 void tte_add_int8(const tte_add_params *params, const int8_t *a, const int8_t *b, int8_t *y,
                   uint8_t *mask);
 
+/* The same for operands that are repeated along axes. y may be an operand that is not. */
+void tte_add_broadcast_int8(const tte_add_broadcast_params *params, const int8_t *a,
+                            const int8_t *b, int8_t *y, uint8_t *mask);
+
+/* acc = (a - input_zero_point) * (b - b_zero_point). y may be an operand that is not repeated. */
+void tte_mul_int8(const tte_mul_params *params, const int8_t *a, const int8_t *b, int8_t *y,
+                  uint8_t *mask);
+
 /* y = clamp(x, act_min, act_max), same quantisation. y may be x. */
 void tte_clip_int8(const tte_clip_params *params, const int8_t *x, int8_t *y, uint8_t *mask);
 
@@ -59,6 +67,10 @@ void tte_clip_int8(const tte_clip_params *params, const int8_t *x, int8_t *y, ui
  * 1 / count. Every window covers at least one element. */
 void tte_avg_pool2d_int8(const tte_avg_pool2d_params *params, const int8_t *x,
                          const int32_t *multipliers, int8_t *y);
+
+/* y = table[x + 128]: table[256]. y may be x. */
+void tte_table_int8(const tte_table_params *params, const int8_t *x, const int8_t *table,
+                    int8_t *y);
 
 /* y = x - input_zero_point, for a network that does not end in a linear layer. */
 void tte_widen_int32(const tte_widen_params *params, const int8_t *x, int32_t *y);
@@ -179,6 +191,24 @@ void tte_resize_nearest2d_grad_input_int8(const tte_resize_nearest2d_grad_input_
                                           const int8_t *addend, const int32_t *addend_multipliers,
                                           const uint8_t *mask, int8_t *grad_input,
                                           uint32_t *saturations);
+
+/* acc = the sum of grad_output * (other - other_zero_point) over what belongs to one element of
+ * grad_input; without `other` (NULL) of grad_output. At most 66311 elements are summed.
+ * multipliers[channels]. Where nothing is summed, grad_input may be grad_output, and `other` if
+ * that is not repeated either. */
+void tte_broadcast_grad_input_int8(const tte_broadcast_grad_input_params *params,
+                                   const int8_t *grad_output, const int8_t *other,
+                                   const int32_t *multipliers, const int8_t *addend,
+                                   const int32_t *addend_multipliers, const uint8_t *mask,
+                                   int8_t *grad_input, uint32_t *saturations);
+
+/* acc = grad_output * slopes[x + 128], slopes[256]; x is the input of the table. grad_input may be
+ * grad_output or x. */
+void tte_table_grad_input_int8(const tte_table_grad_input_params *params,
+                               const int8_t *grad_output, const int8_t *x, const int16_t *slopes,
+                               const int32_t *multipliers, const int8_t *addend,
+                               const int32_t *addend_multipliers, const uint8_t *mask,
+                               int8_t *grad_input, uint32_t *saturations);
 
 /* acc[begin + o * step] = grad_output[o], 0 elsewhere: slices, concat, pad. */
 void tte_grad_place_int8(const tte_grad_place_params *params, const int8_t *grad_output,

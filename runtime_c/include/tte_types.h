@@ -75,12 +75,39 @@ typedef struct {
 
 typedef struct {
     uint32_t elems;
-    int32_t a_multiplier, b_multiplier; /* 0 <= multiplier < 2^21 */
+    int32_t a_multiplier, b_multiplier; /* |multiplier| < 2^21, negative: subtracted */
     uint8_t shift;                      /* 1..31 */
     int8_t a_zero_point, b_zero_point;
     int8_t output_zero_point;
     int8_t act_min, act_max;
 } tte_add_params;
+
+/* A tensor of three axes and two operands. The distance between neighbours of an operand along an
+ * axis is 0 where it has one element for all; where it has several, it has all of them. */
+typedef struct {
+    uint32_t outer, middle, inner;
+    uint32_t a_outer, a_middle, a_inner;
+    uint32_t b_outer, b_middle, b_inner;
+} tte_broadcast;
+
+typedef struct {
+    tte_broadcast broadcast;
+    tte_add_params add;
+} tte_add_broadcast_params;
+
+typedef struct {
+    tte_broadcast broadcast;
+    tte_requant requant; /* its input_zero_point is a's */
+    int8_t b_zero_point;
+    int32_t multiplier;
+} tte_mul_params;
+
+typedef struct {
+    tte_broadcast broadcast; /* of grad_output: a is grad_input, b is other */
+    uint16_t channels;       /* of grad_input */
+    int8_t other_zero_point;
+    uint8_t pre_shift; /* 0..31 */
+} tte_broadcast_grad_input_params;
 
 typedef struct {
     uint32_t elems;
@@ -146,6 +173,16 @@ typedef struct {
     int32_t step_h, step_w, step_c;
     uint8_t pre_shift; /* 0..31 */
 } tte_grad_place_params;
+
+typedef struct {
+    uint32_t elems;
+} tte_table_params;
+
+typedef struct {
+    uint32_t positions;
+    uint16_t channels;
+    uint8_t pre_shift; /* 0..31 */
+} tte_table_grad_input_params;
 
 typedef struct {
     tte_window window; /* at most 256 taps */

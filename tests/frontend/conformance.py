@@ -342,8 +342,10 @@ def distance(graph: Graph, imported: Graph, form: Form, x: Array) -> float:
         codes = expected.astype(np.int16) - (128 if expected.dtype == np.uint8 else 0)
         real = np.rint(found / quant.per_tensor_scale + quant.zero_point).clip(-128, 127)
         return float(np.abs(real - codes).max())
+    same = (found == expected) | (np.isnan(found) & np.isnan(expected))
     with np.errstate(invalid="ignore"):
-        return float((np.abs(found - expected) / (TOLERANCE * (1 + np.abs(expected)))).max())
+        error = np.abs(found - expected) / (TOLERANCE * (1 + np.abs(expected)))
+    return float(np.where(same, 0, error).max())
 
 
 # ---- the table ----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from tte.errors import TteError
 from tte.ops import params
 
 KERNELS, CONTRACT = "tests/ops/test_kernels.py", "tests/ops/test_contract.py"
-SHAPES = "tests/ops/test_shape_kernels.py"
+SHAPES, ELEMENTWISE = "tests/ops/test_shape_kernels.py", "tests/ops/test_elementwise_kernels.py"
 CHAINS = "tests/passes/test_stream.py"
 
 
@@ -28,7 +28,9 @@ CHAINS = "tests/passes/test_stream.py"
         ("armv7em", KERNELS),
         ("armv7em", CONTRACT),
         ("armv7em", CHAINS),
+        ("armv7em", ELEMENTWISE),
         ("mps2-an386", SHAPES),
+        ("mps2-an386", ELEMENTWISE),
         ("mps2-an386", KERNELS),
         ("mps2-an500", KERNELS),
         ("mps2-an386", CHAINS),

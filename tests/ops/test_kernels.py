@@ -277,10 +277,11 @@ class GradEpilogue:
     def draw(data: Random, shape: tuple[int, ...], typical_acc: float) -> GradEpilogue:
         pre_shift = data.pre_shift()
         addend = data.grad(*shape) if data.flip() else None
+        sign, addend_sign = (np.int32(-1 if data.rng.random() < 0.2 else 1) for _ in range(2))
         return GradEpilogue(
-            data.multipliers(shape[-1], typical_acc, pre_shift),
+            sign * data.multipliers(shape[-1], typical_acc, pre_shift),
             addend,
-            None if addend is None else data.multipliers(shape[-1], 100.0, pre_shift),
+            None if addend is None else addend_sign * data.multipliers(shape[-1], 100.0, pre_shift),
             data.rng.random(shape) < 0.7 if data.flip() else None,
             pre_shift,
             # Either its own buffer or the addend's.

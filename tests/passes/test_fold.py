@@ -120,11 +120,12 @@ def test_clip_stays_where_it_must(tmp_path: Path) -> None:
     """Behind pooling, and where somebody reads the unclipped value."""
     net = Net((1, 3, 6, 6))
     conv = net.conv("x", 4, 3)
-    y = net.node("Add", conv, net.node("Relu", conv))
+    y = net.node("Add", conv, net.conv(net.node("Relu", conv), 4, 4, 1))
     y = net.node("Relu", pool(net, y))
     assert kinds(folded(net, y, tmp_path)) == [
         "conv2d",
         "clip",
+        "conv2d",
         "add",
         "avg_pool2d",
         "clip",

@@ -56,12 +56,11 @@ def from_onnx(node: OnnxNode, importer: Importer) -> None:
     _emit(importer, node.inputs[0], scale, offset, layout.with_last(1))
 
 
-def arithmetic_from_onnx(node: OnnxNode, importer: Importer) -> None:
-    """Add, Sub, Mul, Div of an activation and one constant per channel, or one for all."""
+def arithmetic_from_onnx(node: OnnxNode, importer: Importer) -> bool:
+    """Add, Sub, Mul of an activation and a constant, Div by one: whether that is one value per
+    channel, or one for all, and a batch_norm now."""
     constants = [importer.constant(name) for name in node.inputs]
     first = constants[0] is not None
-    if (constants[1] is not None) == first or (node.op_type == "Div" and first):
-        raise importer.fail("it is supported with an activation and a constant only")
     name = node.inputs[1 if first else 0]
     layout = importer.layout(name)
     value = np.asarray(constants[0 if first else 1], np.float64)
@@ -70,7 +69,7 @@ def arithmetic_from_onnx(node: OnnxNode, importer: Importer) -> None:
     along = [axis for axis, size in enumerate(shape) if size != 1]
     fits = len(shape) == rank and all(shape[axis] == layout.shape[axis] for axis in along)
     if len(along) > 1 or not fits:
-        raise importer.fail(f"its constant of shape {value.shape} is not one value per channel")
+        return False
     order = layout.with_last(along[0]) if along else layout.memory
     channels = layout.ordered(order).map_shape[-1]
     value = np.broadcast_to(value.reshape(-1), (channels,))
@@ -83,6 +82,7 @@ def arithmetic_from_onnx(node: OnnxNode, importer: Importer) -> None:
             "Div": (one / value, zero),
         }[node.op_type]
     _emit(importer, name, scale, offset, order)
+    return True
 
 
 def _emit(importer: Importer, x: str, scale: Array, offset: Array, order: tuple[int, ...]) -> None:
@@ -100,12 +100,7 @@ FAMILY = Family(
             infer,
             float_reference,
             None,
-            {
-                "BatchNormalization": from_onnx,
-                "Sub": arithmetic_from_onnx,
-                "Mul": arithmetic_from_onnx,
-                "Div": arithmetic_from_onnx,
-            },
+            {"BatchNormalization": from_onnx},
         ),
     ),
 )

@@ -32,7 +32,7 @@ STAGES: dict[str, IntegerOp] = {
     op.kind: op
     for family in (conv2d.FAMILY, depthwise_conv2d.FAMILY, add.FAMILY)
     for op in family.integer_ops
-    if op.gradient is not None
+    if op.kind in ("conv2d_int8", "depthwise_conv2d_int8", "add_int8")
 }
 ALIGNMENT_BYTES = 4
 

@@ -158,6 +158,49 @@ class AddParams(Params):
 
 
 @dataclass(frozen=True, slots=True)
+class Broadcast(Params):
+    """Two operands along three axes."""
+
+    outer: u32
+    middle: u32
+    inner: u32
+    a_outer: u32
+    a_middle: u32
+    a_inner: u32
+    b_outer: u32
+    b_middle: u32
+    b_inner: u32
+
+
+@dataclass(frozen=True, slots=True)
+class AddBroadcastParams(Params):
+    """The sum of two tensors of different shapes."""
+
+    broadcast: Broadcast
+    add: AddParams
+
+
+@dataclass(frozen=True, slots=True)
+class MulParams(Params):
+    """The product of two tensors."""
+
+    broadcast: Broadcast
+    requant: Requant
+    b_zero_point: i8
+    multiplier: i32
+
+
+@dataclass(frozen=True, slots=True)
+class BroadcastGradInputParams(Params):
+    """The gradient of an operand."""
+
+    broadcast: Broadcast
+    channels: u16
+    other_zero_point: i8
+    pre_shift: u8
+
+
+@dataclass(frozen=True, slots=True)
 class ClipParams(Params):
     """An activation function by itself."""
 
@@ -271,6 +314,22 @@ class GradPlaceParams(Params):
     step_h: i32
     step_w: i32
     step_c: i32
+    pre_shift: u8
+
+
+@dataclass(frozen=True, slots=True)
+class TableParams(Params):
+    """A function of each element."""
+
+    elems: u32
+
+
+@dataclass(frozen=True, slots=True)
+class TableGradInputParams(Params):
+    """Its gradient."""
+
+    positions: u32
+    channels: u16
     pre_shift: u8
 
 

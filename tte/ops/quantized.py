@@ -32,6 +32,7 @@ from tte.ops.spec import (
 from tte.ops.window import WindowAttrs
 
 NO_CLAMP = (-math.inf, math.inf)
+MIN_RANGE = 1e-6  # of a tensor that is always 0: any scale will do
 FIRST_BIAS_LIMIT = 2**26  # beyond it, rounding M to 32 bits would shift an output by 1/128 quantum
 
 
@@ -79,6 +80,16 @@ def clamp_codes(quant: QuantParams, clamp: tuple[float, float]) -> tuple[int, in
         )
 
     return code(clamp[0]), code(clamp[1])
+
+
+def quant_of_range(low: float, high: float) -> QuantParams:
+    """All 256 codes over [low, high], which holds 0; 0 is a code."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    if high - low < MIN_RANGE:
+        high = low + MIN_RANGE
+    scale = (high - low) / 255
+    zero_point = int(np.clip(np.floor(-128 - low / scale + 0.5), -128, 127))
+    return QuantParams((scale,), zero_point)
 
 
 def make_requant(

@@ -35,7 +35,7 @@ class TensorArg:
 
 @dataclass(frozen=True, slots=True)
 class TableArg:
-    """A pointer to a constant table. `c_type`: int32_t, uint16_t or tte_factor."""
+    """A pointer to a constant table. `c_type`: an integer of C or tte_factor."""
 
     name: str
     c_type: str

@@ -19,12 +19,11 @@ from tte.errors import TteError
 from tte.ir import Graph, Op, QuantParams
 from tte.ops import FLOAT_OPS
 from tte.ops.linear import is_logits
-from tte.ops.quantized import real_data
+from tte.ops.quantized import quant_of_range, real_data
 
 Array = NDArray[Any]
 
 BATCH_BYTES = 16 << 20  # of the largest op's working set; small batches stay in the cache
-MIN_RANGE = 1e-6  # of a tensor that is always 0: any scale will do
 
 
 def calibrate(graph: Graph, x: Array) -> Graph:
@@ -71,16 +70,6 @@ def _given(graph: Graph) -> dict[str, QuantParams]:
 
 
 # ---- ranges -------------------------------------------------------------------------------
-
-
-def quant_of_range(low: float, high: float) -> QuantParams:
-    """All 256 codes over [low, high], which holds 0; 0 is a code."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    if high - low < MIN_RANGE:
-        high = low + MIN_RANGE
-    scale = (high - low) / 255
-    zero_point = int(np.clip(np.floor(-128 - low / scale + 0.5), -128, 127))
-    return QuantParams((scale,), zero_point)
 
 
 def measure(

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the float graph what a device runs: fewer ops, each with its clamp and its order.
 
-Batch normalisation joins the layer before it, relu and clip become clamp ranges, a 1x1
+What computes one function of one tensor in several operators becomes one. Batch normalisation
+joins the layer before it, relu and clip become clamp ranges, a 1x1
 convolution of a 1x1 map becomes a linear layer, a transpose (Flatten counts channel first) moves
 into the weights behind it, and the softmax at the end goes: the loss has it.
 """
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from tte.errors import TteError
 from tte.ir import Graph, Op, QuantParams, Role, Tensor, TensorType
 from tte.ops.conv2d import Conv2dAttrs
+from tte.ops.expression import MAX_NODES, Expression, call
+from tte.ops.function import FunctionAttrs
 from tte.ops.linear import LinearAttrs, is_logits
 from tte.ops.quantized import NO_CLAMP, real_data
 from tte.ops.reshape import ReshapeAttrs
@@ -26,7 +29,8 @@ from tte.ops.window import WindowAttrs
 Array = NDArray[Any]
 
 LAYERS = ("conv2d", "depthwise_conv2d", "conv_transpose2d", "linear")
-CLAMPED = (*LAYERS, "add")
+CLAMPED = (*LAYERS, "add", "mul")
+BINARY = ("add", "mul", "div")
 # Their output's elements are their input's.
 MOVERS = ("reshape", "transpose", "max_pool2d", "slice", "resize_nearest2d")
 MAX_DIAGONAL = 1024  # channels of a batch_norm that becomes a linear layer
@@ -35,7 +39,8 @@ MAX_DIAGONAL = 1024  # channels of a batch_norm that becomes a linear layer
 def fold(graph: Graph) -> Graph:
     """The same function in fewer ops."""
     graph = drop_softmax(graph)
-    graph = fold_batch_norms(graph)
+    graph = fuse_functions(graph)
+    graph = fuse_functions(fold_batch_norms(graph))
     graph = pointwise_to_linear(graph)
     graph = fuse_clips(hoist_clips(graph))
     graph = absorb_transposes(fold_pads(graph))
@@ -144,9 +149,12 @@ def drop_sigmoid(graph: Graph) -> Graph:
 
 
 def ends_in(graph: Graph) -> str:
-    """The kind of the operator that gives the output."""
+    """The kind of the operator that gives the output, "sigmoid" for that function."""
     op = graph.producers.get(graph.outputs[0])
-    return "" if op is None else op.kind
+    if op is None:
+        return ""
+    is_sigmoid = op.kind == "function" and op.attrs.expression == call("sigmoid")
+    return "sigmoid" if is_sigmoid else op.kind
 
 
 def _needed(graph: Graph, output: str) -> list[Op]:
@@ -157,6 +165,114 @@ def _needed(graph: Graph, output: str) -> list[Op]:
             wanted.update(op.reads)
             found.append(op)
     return found[::-1]
+
+
+# ---- functions of one tensor --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """A tensor as a function of each element of another one, `root`."""
+
+    root: str
+    expression: Expression
+
+
+def fuse_functions(graph: Graph) -> Graph:
+    """Operators that together compute one function of each element of a tensor (hard-swish, SiLU,
+    GELU as exporters write them) become one op. What layers take as their clamp or fold into their
+    weights is left to them."""
+    found: dict[str, _Function] = {}
+    joined: dict[str, str] = {}  # output of a layer and of what it takes in -> the layer's kind
+    for op in graph.ops:
+        x, y = op.inputs[0], op.outputs[0]
+        if _joins_layer(graph, op, joined.get(x)):
+            joined[y] = "clipped" if op.kind == "clip" else joined[x]
+            continue
+        function = _function_of(graph, op, found)
+        if function is not None and function.expression.nodes <= MAX_NODES:
+            found[y] = function
+        elif op.kind in CLAMPED:
+            joined[y] = op.kind
+    fused = {
+        y: function
+        for y, function in found.items()
+        if not function.expression.is_simple or graph.producers[y].kind == "function"
+    }
+    ops = [
+        replace(
+            op,
+            kind="function",
+            inputs=(fused[op.outputs[0]].root,),
+            attrs=FunctionAttrs(fused[op.outputs[0]].expression),
+        )
+        if op.outputs[0] in fused
+        else op
+        for op in graph.ops
+    ]
+    graph = graph.with_changes(ops=ops)
+    return graph.with_changes(ops=_needed(graph, graph.outputs[0]))
+
+
+def _joins_layer(graph: Graph, op: Op, layer: str | None) -> bool:
+    """Whether a layer takes the op behind it."""
+    x = op.inputs[0]
+    scaled = op.kind == "batch_norm" and layer in LAYERS and graph[x].quant is None
+    clipped = op.kind == "clip" and layer is not None
+    return (scaled or clipped) and _sole_consumer(graph, x) is op
+
+
+def _function_of(graph: Graph, op: Op, found: dict[str, _Function]) -> _Function | None:
+    """The op's output as a function of one tensor; None where it is none."""
+    name = _binary(graph, op)
+    if name:
+        first, second = (_operand(graph, name, found) for name in op.inputs)
+        if first.root == op.inputs[1]:  # the tensor itself, and a function of it
+            second = _Function(op.inputs[1], Expression())
+        elif second.root == op.inputs[0]:
+            first = _Function(op.inputs[0], Expression())
+        if first.root != second.root:
+            return None
+        return _Function(first.root, Expression(name, (first.expression, second.expression)))
+    own = _own_expression(op)
+    if own is None:
+        return None
+    x = _operand(graph, op.inputs[0], found)
+    if own.nodes * x.expression.nodes > MAX_NODES:
+        return _Function(op.inputs[0], own)
+    return _Function(x.root, own.of(x.expression))
+
+
+def _binary(graph: Graph, op: Op) -> str:
+    """The name of an expression of two activations of one shape; "" for other ops."""
+    if op.kind not in BINARY or any(graph[name].data is not None for name in op.inputs):
+        return ""
+    if graph[op.inputs[0]].type.shape != graph[op.inputs[1]].type.shape:
+        return ""
+    return "sub" if op.kind == "add" and op.attrs.signs[1] < 0 else op.kind
+
+
+def _operand(graph: Graph, name: str, found: dict[str, _Function]) -> _Function:
+    """An input as a function; where the file quantises it, within what its codes reach."""
+    function = found.get(name)
+    if function is None:
+        return _Function(name, Expression())
+    quant = graph[name].quant
+    if quant is None:
+        return function
+    limits = Expression("clip", (function.expression,), code_range(quant))
+    return _Function(function.root, limits)
+
+
+def _own_expression(op: Op) -> Expression | None:
+    if op.kind == "function":
+        expression: Expression = op.attrs.expression
+        return expression
+    if op.kind == "clip":
+        return call("clip", *op.attrs.clamp)
+    if op.kind == "batch_norm" and len(set(op.attrs.scale)) == len(set(op.attrs.offset)) == 1:
+        return call("affine", op.attrs.scale[0], op.attrs.offset[0])
+    return None
 
 
 # ---- batch normalisation ------------------------------------------------------------------
@@ -243,8 +359,12 @@ def _scaled_columns(draft: _Draft, layer: Op, scale: Array, offset: Array) -> Op
 
 
 def _as_layer(draft: _Draft, op: Op, scale: Array, offset: Array) -> Op:
-    """A depthwise 1x1 convolution, or a diagonal linear layer."""
+    """A depthwise 1x1 convolution, or a diagonal linear layer; a function where all channels are
+    treated alike."""
     channels = len(scale)
+    expression = _own_expression(op)
+    if expression is not None:
+        return replace(op, kind="function", attrs=FunctionAttrs(expression))
     kind, attrs, data = "depthwise_conv2d", _pointwise(channels), scale.reshape(-1, 1, 1, 1)
     if len(draft.tensors[op.inputs[0]].type.shape) == 2:
         if channels > MAX_DIAGONAL:
@@ -303,14 +423,14 @@ def _flat_outputs(graph: Graph) -> set[str]:
     flat: set[str] = set()
     for op in reversed(graph.ops):
         y = op.outputs[0]
-        is_vector = op.kind == "clip" and graph[y].type.shape[1:-1] == (1, 1)
+        is_vector = op.kind in ("clip", "function") and graph[y].type.shape[1:-1] == (1, 1)
         if (is_vector or _is_pointwise(graph, op)) and all(
             _flattens(graph, reader) or reader.outputs[0] in flat
             for reader in graph.consumers.get(y, ())
         ):
             flat.add(y)
     for op in graph.ops:
-        if op.kind == "clip" and op.inputs[0] not in flat:
+        if op.kind in ("clip", "function") and op.inputs[0] not in flat:
             flat.discard(op.outputs[0])
     return flat
 
@@ -437,7 +557,7 @@ def _absorbing(graph: Graph, name: str) -> list[str]:
         return []
     found = [name]
     for reader in graph.consumers.get(name, ()):
-        if reader.kind in ("clip", "reshape"):
+        if reader.kind in ("clip", "function", "reshape"):
             behind = _absorbing(graph, reader.outputs[0])
             if not behind:
                 return []

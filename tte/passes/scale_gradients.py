@@ -78,7 +78,7 @@ def real_backward(
 def _real_grad(graph: Graph, op: Op, values: Mapping[str, Array]) -> Array:
     spec = INTEGER_OPS[op.kind]
     assert spec.accumulate is not None
-    inputs = [values[n] if n in values else graph[n].data for n in op.inputs[:-2]]
+    inputs = [_value(graph, name, values) for name in op.inputs[:-2]]
     addend, mask = op.inputs[-2:]
     scale: GradScale = op.attrs.scale
     real = spec.accumulate(op, inputs) * np.asarray(scale.factor, np.float32)  # type: ignore[arg-type]
@@ -87,6 +87,13 @@ def _real_grad(graph: Graph, op: Op, values: Mapping[str, Array]) -> Array:
     if mask:
         real = real * values[mask]
     return real.astype(np.float32)
+
+
+def _value(graph: Graph, name: str, values: Mapping[str, Array]) -> Array | None:
+    """An input's value; None where it is left out."""
+    if not name:
+        return None
+    return values[name] if name in values else graph[name].data
 
 
 def measure(
@@ -129,7 +136,8 @@ def _scaled(graph: Graph, op: Op, rho: Mapping[str, float]) -> Op:
     real = np.asarray(scale.factor) * (rho[op.inputs[0]] / rho[out])
     if addend:
         real = np.concatenate([real, np.asarray(scale.addend_factor) * (rho[addend] / rho[out])])
-    multipliers, pre_shift = fixed_multipliers(real)
+    sizes, pre_shift = fixed_multipliers(np.abs(real))
+    multipliers = tuple(-size if one < 0 else size for size, one in zip(sizes, real, strict=True))
     channels = len(scale.factor)
     new_scale = replace(
         scale,
