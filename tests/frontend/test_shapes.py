@@ -257,6 +257,14 @@ def test_matmul_at_every_position(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_matmul_with_a_vector(first: bool, tmp_path: Path) -> None:
+    net = Net((1, 5, 6))
+    vector = net.normal(5 if first else 6)
+    y = net.node("MatMul", vector, "x") if first else net.node("MatMul", "x", vector)
+    check(net, y, tmp_path, channels_last=not first)
+
+
 def test_product_of_two_activations_is_refused(tmp_path: Path) -> None:
     net = Net((1, 4, 4))
     with pytest.raises(TteError, match="both are computed"):
@@ -456,6 +464,7 @@ TRANSPOSED: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "depthwise": ((4, 1, 2, 2), {"group": 4, "strides": [2, 2]}),
     "same upper": ((4, 3, 3, 3), {"strides": [2, 2], "auto_pad": "SAME_UPPER"}),
     "output_shape": ((4, 3, 3, 3), {"strides": [2, 2], "output_shape": [9, 10]}),
+    "larger": ((4, 3, 2, 2), {"strides": [3, 2], "output_shape": [15, 10]}),
     "gaps": ((4, 3, 1, 1), {"strides": [2, 2]}),
 }  # fmt: skip
 

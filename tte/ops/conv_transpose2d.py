@@ -184,7 +184,7 @@ def from_onnx(node: OnnxNode, importer: Importer) -> None:
     ]
     pads = _pads(node, importer, rank, x.shape[1:3], stride, whole)
     size = (whole[0] - pads[0] - pads[2], whole[1] - pads[1] - pads[3])
-    if min(size) < 1 or max(size) > MAX_SIZE or any(p < 0 for p in pads):
+    if min(size) < 1 or max(size) > MAX_SIZE or min(pads[:2]) < 0:
         raise importer.fail(f"its output has the size {size[0]}x{size[1]}")
     # What output_padding adds lies behind the last window: padding that it reaches into less.
     pads = (*pads[:2], pads[2] - extra[0], pads[3] - extra[1])
@@ -209,7 +209,7 @@ def _pads(
     stride: tuple[int, int],
     whole: Sequence[int],
 ) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) that are cut off the whole output."""
+    """(top, left, bottom, right) that are cut off the whole output; below 0 at the end, added."""
     auto_pad = node.attrs.get("auto_pad", "NOTSET")
     if auto_pad not in ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise importer.fail(f"auto_pad {auto_pad!r} is unknown")
@@ -219,15 +219,15 @@ def _pads(
     elif auto_pad.startswith("SAME"):
         wanted = [size * s for size, s in zip(sizes, stride, strict=True)]
     if wanted is not None:
-        total = [max(0, w - size) for w, size in zip(whole, wanted, strict=True)]
-        if any(size > w for w, size in zip(whole, wanted, strict=True)):
-            raise importer.fail(f"an output of {wanted} is larger than {list(whole)}")
+        total = [w - size for w, size in zip(whole, wanted, strict=True)]
         small, large = [t // 2 for t in total], [t - t // 2 for t in total]
-        upper = auto_pad == "SAME_UPPER"
-        first, last = (small, large) if upper else (large, small)
+        first, last = (small, large) if auto_pad == "SAME_UPPER" else (large, small)
+        # What is missing is added at the end.
+        first = [one if t > 0 else 0 for one, t in zip(first, total, strict=True)]
+        last = [one if t > 0 else t for one, t in zip(last, total, strict=True)]
         return first[0], first[1], last[0], last[1]
     pads = tuple(node.attrs.get("pads", (0,) * (2 * rank))) if auto_pad == "NOTSET" else (0,) * 4
-    if auto_pad == "NOTSET" and len(pads) != 2 * rank:
+    if (auto_pad == "NOTSET" and len(pads) != 2 * rank) or min(pads) < 0:
         raise importer.fail(f"its pads {list(pads)} do not fit {rank} spatial dimensions")
     if len(pads) == 2:
         return 0, pads[0], 0, pads[1]

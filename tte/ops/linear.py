@@ -151,14 +151,19 @@ def matmul_from_onnx(node: OnnxNode, importer: Importer) -> None:
             "one of its inputs must be a constant matrix; both are computed by the network",
             "products of two activations, as in attention, are not supported",
         )
-    if weight.ndim < 2 or any(size != 1 for size in weight.shape[:-2]):
+    if weight.ndim < 1 or any(size != 1 for size in weight.shape[:-2]):
         raise importer.fail(f"its constant of shape {weight.shape} is not one matrix")
     x = node.inputs[1 if first else 0]
     rank = len(importer.layout(x).shape)
     if rank < 2:
         raise importer.fail("its activation must have two dimensions or more")
     axis = rank - 2 if first else rank - 1
-    _emit(node, importer, x, axis, node.inputs[0 if first else 1], first)
+    # A vector is a matrix of one row or column, which is not in the result.
+    by_rows = first or weight.ndim == 1
+    _emit(node, importer, x, axis, node.inputs[0 if first else 1], by_rows)
+    if weight.ndim == 1:
+        shape = importer.layout(node.outputs[0]).shape
+        importer.reshape(node.outputs[0], [*shape[:axis], *shape[axis + 1 :]])
 
 
 def _emit(
@@ -182,7 +187,7 @@ def _emit(
     between: tuple[int, ...] = () if flat else (1, 1)
 
     def rows(weight: Array) -> Array:
-        weight = weight.reshape(weight.shape[-2:])
+        weight = weight.reshape((1, *weight.shape)[-2:])
         weight = weight if by_rows else weight.T
         return weight.reshape(len(weight), *between, -1)
 
