@@ -108,7 +108,7 @@ void tte_resize_nearest2d_int8(const tte_resize_nearest2d_params *params, const 
 /* The transpose of a convolution: window is that convolution's, whose input (in_h, in_w, in_c) is
  * the map y and whose output (out_h, out_w, out_c) is the map x. weight
  * [in_c][kernel_h][kernel_w][out_c / groups], bias[in_c], multipliers[in_c]; scratch:
- * int32_t[in_c]. */
+ * int32_t[in_c], or the product of docs/kernels.md if that is more. */
 void tte_conv_transpose2d_int8(const tte_conv2d_params *params, const int8_t *x,
                                const int8_t *weight, const int32_t *bias,
                                const int32_t *multipliers, int8_t *y, uint8_t *mask,

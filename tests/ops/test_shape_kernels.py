@@ -4,6 +4,7 @@ test_kernels.py, whose random shapes and data they share."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,14 @@ from tests.ops.test_kernels import (
     garbage_bytes,
     padded,
     patch,
+    product,
     random,
     random_cases,
     rubbish,
     seeds,
     shifted,
     unpadded,
+    up,
     updated,
     window_counts,
     windows,
@@ -227,6 +230,20 @@ def as_convolution(window: Window, weight: Array) -> Array:
     return np.concatenate([part.transpose(3, 1, 2, 0) for part in parts])
 
 
+def transposed_scratch(window: Window) -> int:
+    """docs/kernels.md."""
+    taps = []
+    for kernel, stride, dilation in (
+        (window.kernel_h, window.stride_h, window.dilation_h),
+        (window.kernel_w, window.stride_w, window.dilation_w),
+    ):
+        every = stride // math.gcd(stride, dilation)
+        taps.append({n for n in (kernel // every, up(kernel, every) // every) if n})
+    pixels = -(-window.in_h // window.stride_h) * -(-window.in_w // window.stride_w)
+    sums = [a * b * window.out_c // window.groups for a in taps[0] for b in taps[1]]
+    return max(4 * window.in_c, *(product(k, pixels) + 2 * up(k, 4) for k in sums))
+
+
 @random_cases
 @given(windows(), seeds)
 def test_conv_transpose2d(window: Window, seed: int) -> None:
@@ -245,7 +262,7 @@ def test_conv_transpose2d(window: Window, seed: int) -> None:
     call(
         "tte_conv_transpose2d_int8",
         params.Conv2dParams(window, requant),
-        *(x, weight, bias, multipliers, y, mask, rubbish(4 * window.in_c, np.int32)),
+        *(x, weight, bias, multipliers, y, mask, rubbish(transposed_scratch(window), np.int32)),
     )
     assert np.array_equal(y, expected)
     assert mask is None or np.array_equal(mask, bits(inside))

@@ -8,6 +8,7 @@ grad_input is that convolution, its grad_weight the correlation of dL/d(acc) and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,13 @@ import numpy as np
 
 from tte.ir import Graph, Op, TensorType
 from tte.ops import params
-from tte.ops.conv2d import check_bias, constant_bias, constant_weight, output_factors
+from tte.ops.conv2d import (
+    check_bias,
+    constant_bias,
+    constant_weight,
+    output_factors,
+    product_scratch_bytes,
+)
 from tte.ops.quantized import (
     NO_CLAMP,
     GradInputAttrs,
@@ -271,6 +278,27 @@ def kernel_call(op: Op, graph: Graph) -> KernelCall:
     )
 
 
+def taps_of_one(kernel: int, stride: int, dilation: int) -> set[int]:
+    """How many taps of a window one output has along an axis; outputs without any aside."""
+    step = stride // math.gcd(stride, dilation)
+    return {kernel // step, -(-kernel // step)} - {0}
+
+
+def scratch_bytes(op: Op, graph: Graph) -> int:
+    """The product of the weights and the inputs of outputs a stride apart, and two rows of weights
+    with their taps side by side; or int32 per output channel."""
+    x, y = graph[op.inputs[0]].type, graph[op.outputs[0]].type
+    window: WindowAttrs = op.attrs.window
+    pixels = math.prod(-(-size // s) for size, s in zip(op.attrs.size, window.stride, strict=True))
+    rows, cols = (
+        taps_of_one(window.kernel[axis], window.stride[axis], window.dilation[axis])
+        for axis in (0, 1)
+    )
+    sums = {row * col * hwc(x)[2] // window.groups for row in rows for col in cols}
+    product = max(product_scratch_bytes(k, pixels) + 2 * (-(-k // 4) * 4) for k in sums)
+    return max(4 * hwc(y)[2], product)
+
+
 def row_scratch(op: Op, graph: Graph) -> int:
     """int32 per channel of what is written."""
     return 4 * hwc(graph[op.outputs[0]].type)[2]
@@ -407,7 +435,7 @@ FAMILY = Family(
             kernel_call,
             gradient=gradient,
             output_factors=output_factors,
-            scratch_bytes=row_scratch,
+            scratch_bytes=scratch_bytes,
             macs=macs,
         ),
         IntegerOp(
