@@ -97,10 +97,11 @@ def spectrogram(signal: Array) -> Array:
 
 
 def patterns(shape: tuple[int, int, int], classes: int, seed: int = 0) -> Dataset:
-    """A random picture per class, under noise: for models without data of their own."""
+    """A random coarse picture per class, under noise: for models without data of their own."""
     rng = np.random.default_rng(seed)
     y = np.arange(96) % classes
-    pictures = rng.integers(40, 216, (classes, *shape))
+    coarse = rng.integers(40, 216, (classes, *(-(-size // 8) for size in shape[:2]), shape[2]))
+    pictures = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, : shape[0], : shape[1]]
     x = np.clip(pictures[y] + rng.normal(0, 25, (len(y), *shape)), 0, 255).astype(np.uint8)
     return Dataset(x[:80], y[:80], x[80:], y[80:], tuple(map(str, range(classes))))
 
