@@ -240,7 +240,7 @@ ZOO: dict[str, Entry] = {
     "mobilenet_v1_0.25": Entry(mobilenet_v1, (96, 96, 3), 2, "last:3"),
     "resnet_8": Entry(resnet_8, (32, 32, 3), 10, "last:5"),
     "ds_cnn": Entry(ds_cnn, (49, 10, 1), 12),
-    "autoencoder": Entry(autoencoder, (1, 1, 640), 0, "last:3", "mse"),
+    "autoencoder": Entry(autoencoder, (1, 1, 640), 0, "last:2", "mse"),
     "lenet_5": Entry(lenet_5, (28, 28, 1), 10),
     "accelerometer_cnn": Entry(accelerometer_cnn, (1, 64, 3), 5),
     "spectrogram_cnn": Entry(spectrogram_cnn, (32, 30, 1), 10),

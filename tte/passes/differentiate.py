@@ -79,7 +79,7 @@ def _add_loss(graph: Graph, loss: Loss, backward: Backward) -> str:
     builder, output = backward.builder, graph.outputs[0]
     kind, attrs = _loss_op(graph, loss)
     shape = graph[output].type.shape
-    grad = builder.tensor(f"{output}.grad", shape, "int8", Role.GRADIENT)
+    grad = builder.tensor(f"{output}.loss_grad", shape, "int8", Role.GRADIENT)
     if loss.target.kind == "label":
         target = builder.tensor(LABEL, (1,), "int32", Role.SCALAR)
     elif loss.target.kind == "input":

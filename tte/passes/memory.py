@@ -3,7 +3,7 @@
 
 An op that may run in place puts its output where a dying input lies; the two become one block,
 whose size may change over time. Blocks are placed at the lowest free offset in several orders;
-the best order is then improved by seeded exchanges until the arena equals the lower bound (the
+each order is then improved by seeded exchanges until the arena equals the lower bound (the
 largest sum of live bytes) or the tries are used up. Where they are, an exhaustive search for a
 smaller arena either finds one or proves that there is none, as far as its number of tries goes.
 """
@@ -44,6 +44,10 @@ class _Block:
     @property
     def size(self) -> int:
         return max(piece.size for piece in self.pieces)
+
+    @property
+    def duration(self) -> int:
+        return self.pieces[-1].last - self.pieces[0].first
 
     @property
     def area(self) -> int:
@@ -175,28 +179,25 @@ def _place(blocks: Sequence[_Block], bound: int) -> list[int]:
         sorted(indices, key=lambda i: (-blocks[i].size, blocks[i].pieces[0].first)),
         sorted(indices, key=lambda i: (-blocks[i].area, -blocks[i].size)),
         sorted(indices, key=lambda i: (blocks[i].pieces[0].first, -blocks[i].size)),
+        sorted(indices, key=lambda i: (-blocks[i].duration, -blocks[i].size)),
     ]
-    best_arena, best_order, best = min(
-        (
-            (arena, order, offsets)
-            for order in orders
-            for arena, offsets in [_fit(order, blocks, conflicts)]
-        ),
-        key=lambda found: found[0],
-    )
-    rng = random.Random(0)
-    for _ in range(EXCHANGES if len(blocks) > 1 else 0):
-        if best_arena <= bound:
-            break
-        order = list(best_order)
-        # Whatever reaches the top is worth placing earlier.
-        high = max(indices, key=lambda i: best[i] + blocks[i].size)
-        position = order.index(high) if rng.random() < 0.5 else rng.randrange(len(order))
-        order.insert(rng.randrange(position + 1), order.pop(position))
-        arena, offsets = _fit(order, blocks, conflicts)
-        if arena <= best_arena:
-            best_arena, best_order, best = arena, order, offsets
-    return best
+    starts = [(*_fit(order, blocks, conflicts), order) for order in orders]
+    best = min(starts, key=lambda start: start[0])
+    for arena, offsets, order in sorted(starts, key=lambda start: start[0]):
+        rng = random.Random(0)
+        for _ in range(EXCHANGES if len(blocks) > 1 else 0):
+            if best[0] <= bound:
+                return best[1]
+            other = list(order)
+            # Whatever reaches the top is worth placing earlier.
+            high = max(indices, key=lambda i: offsets[i] + blocks[i].size)
+            position = other.index(high) if rng.random() < 0.5 else rng.randrange(len(other))
+            other.insert(rng.randrange(position + 1), other.pop(position))
+            found = _fit(other, blocks, conflicts)
+            if found[0] <= arena:
+                arena, offsets, order = *found, other
+                best = min(best, (arena, offsets, order), key=lambda start: start[0])
+    return best[1]
 
 
 def _improve(
@@ -227,12 +228,14 @@ class _Search:
         self.found: list[int] | None = None
         self.nodes = nodes
         self._limit = limit
+        # By falling duration: whatever lives long lies at the bottom of most good placements.
+        self._order = sorted(range(len(blocks)), key=lambda i: (-blocks[i].duration, i))
         self._sizes = [
             {
                 step: max((p.size for p in block.pieces if p.first <= step <= p.last), default=0)
                 for step in range(block.pieces[0].first, block.pieces[-1].last + 1)
             }
-            for block in blocks
+            for block in (blocks[i] for i in self._order)
         ]
         self._heights = [0] * steps
         self._coming = [sum(sizes.get(step, 0) for sizes in self._sizes) for step in range(steps)]
@@ -242,7 +245,8 @@ class _Search:
     def _stack(self, left: int, last: tuple[int, int]) -> None:
         """Places the `left` blocks that remain, none before `last` = (offset, block)."""
         if left == 0:
-            self.found = list(self._offsets)
+            placed = zip(self._order, self._offsets, strict=True)
+            self.found = [offset for _, offset in sorted(placed)]
             return
         places = sorted(
             (max(self._heights[step] for step in sizes), i)
