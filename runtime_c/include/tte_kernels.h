@@ -246,11 +246,12 @@ void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, co
                                  const tte_factor *rates, int8_t *weight, int8_t *residual,
                                  int32_t *scratch);
 
-/* weight, residual [channel][kernel_h][kernel_w]; rates[channel]. */
+/* weight, residual [channel][kernel_h][kernel_w]; rates[channel]. scratch: int16_t vectors of one
+ * channel or four (docs/kernels.md); the portable kernel needs none. */
 void tte_depthwise_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params,
                                            const int8_t *x, const int8_t *grad_output,
                                            const tte_factor *step, const tte_factor *rates,
-                                           int8_t *weight, int8_t *residual);
+                                           int8_t *weight, int8_t *residual, int16_t *scratch);
 
 /* The window as in tte_conv_transpose2d_int8(), out_c counting the trained input channels only:
  * weight, residual [in_c][kernel_h][kernel_w][out_c / groups]; rates[in_c]; scratch:

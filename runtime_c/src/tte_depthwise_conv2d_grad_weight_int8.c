@@ -36,9 +36,10 @@ static int32_t tap_gradient(const tte_conv2d_grad_weight_params *params, const i
 void tte_depthwise_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params,
                                            const int8_t *x, const int8_t *grad_output,
                                            const tte_factor *step, const tte_factor *rates,
-                                           int8_t *weight, int8_t *residual)
+                                           int8_t *weight, int8_t *residual, int16_t *scratch)
 {
     const tte_window *window = &params->window;
+    (void)scratch;
     if (step->mantissa == 0) {
         return;
     }

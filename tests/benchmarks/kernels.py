@@ -21,7 +21,7 @@ from rich.table import Table
 from tests.kernel_machine import KernelMachine, kernel_machine
 from tte.ops import params
 from tte.ops.conv2d import product_scratch_bytes
-from tte.ops.depthwise_conv2d import planes_scratch_bytes
+from tte.ops.depthwise_conv2d import planes_scratch_bytes, vectors_scratch_bytes
 
 Array = NDArray[Any]
 BOARDS = ("mps2-an386", "mps2-an500")
@@ -87,7 +87,11 @@ BACKWARD = (
     depthwise(3, 1, 8, 192), depthwise(5, 1, 4, 384), depthwise(7, 1, 8, 160),
     depthwise(7, 2, 8, 240),
 )  # fmt: skip
-UPDATES = (pointwise(16, 192, 8), pointwise(48, 240, 8), pointwise(96, 384, 4))
+UPDATES = (
+    pointwise(16, 192, 8), pointwise(48, 240, 8), pointwise(96, 384, 4),
+    depthwise(3, 1, 4, 336), depthwise(3, 1, 8, 192), depthwise(5, 1, 8, 160),
+    depthwise(7, 1, 8, 160), depthwise(7, 2, 8, 240),
+)  # fmt: skip
 
 Run = Callable[[KernelMachine, Layer, np.random.Generator], int]
 
@@ -159,12 +163,14 @@ def grad_weight(machine: KernelMachine, layer: Layer, rng: np.random.Generator) 
     """The gradient and the update."""
     window = layer.window
     scratch = max(4 * layer.in_c, product_scratch_bytes(layer.size**2, layer.in_c))
+    if layer.depthwise:
+        scratch = vectors_scratch_bytes(window)
     return machine.instructions(
-        "tte_conv2d_grad_weight_int8",
+        f"tte_{'depthwise_' if layer.depthwise else ''}conv2d_grad_weight_int8",
         params.Conv2dGradWeightParams(window, -128),
         (
             bytes_of(rng, layer.size, layer.size, layer.in_c),
-            bytes_of(rng, layer.size, layer.size, layer.out_c),
+            bytes_of(rng, window.out_h, window.out_w, layer.out_c),
             np.asarray([2**30, 31], np.int32),
             np.tile(np.asarray([2**30, 40], np.int32), (layer.out_c, 1)),
             bytes_of(rng, *layer.weight_shape),

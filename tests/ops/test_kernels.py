@@ -32,6 +32,7 @@ from tests.kernel_library import (
     run_with_asan,
 )
 from tte.ops import params
+from tte.ops.depthwise_conv2d import vectors_scratch_bytes
 from tte.ops.params import Window
 
 Array = NDArray[Any]
@@ -811,11 +812,12 @@ def check_grad_weight(symbol: str, window: Window, data: Random) -> None:
     scratch_bytes = 4 * sums[0].size
     if window.kernel_h * window.kernel_w == 1:
         scratch_bytes = max(scratch_bytes, product(window.out_h * window.out_w, sums[0].size))
-    scratch = () if depthwise else (rubbish(scratch_bytes, np.int32),)
+    if depthwise:
+        scratch_bytes = vectors_scratch_bytes(window)
     call(
         symbol,
         params.Conv2dGradWeightParams(window, zero_point),
-        *(x, grad, step, rates, weight, residual, *scratch),
+        *(x, grad, step, rates, weight, residual, rubbish(scratch_bytes, np.int32)),
     )
     assert np.array_equal(weight, expected[0])
     assert np.array_equal(residual, expected[1])

@@ -38,3 +38,14 @@ void tte_clear_words(void *to, uint32_t words)
 {
     memset(to, 0, 4 * (size_t)words);
 }
+
+void tte_dot_3(const int16_t *d, const int16_t *x, const int32_t *offsets, uint32_t words,
+               int32_t *sums)
+{
+    for (uint32_t i = 0; i < 3; i++) {
+        sums[i] = 0;
+        for (uint32_t j = 0; j < 2 * words; j++) {
+            sums[i] += d[j] * *(x + offsets[i] / 2 + j);
+        }
+    }
+}

@@ -252,8 +252,35 @@ def grad_weight_call(op: Op, graph: Graph) -> KernelCall:
             TableArg("rates", "tte_factor", op.attrs.rates),
             TensorArg(weight),
             TensorArg(residual),
+            ScratchArg("int16_t"),
         ),
     )
+
+
+def vectors_scratch_bytes(window: params.Window) -> int:
+    """int16 vectors of four channels, of one where these are too large: the inputs, apart by their
+    remainder by the stride, and the gradients twice; none for kernels that stay portable."""
+    kernel, stride = (window.kernel_h, window.kernel_w), (window.stride_h, window.stride_w)
+    if max(kernel) > 7 or max(stride) > 2:
+        return 0
+    pads, dilation = (window.pad_top, window.pad_left), (window.dilation_h, window.dilation_w)
+    low = [-pad // step for pad, step in zip(pads, stride, strict=True)]
+    high = [
+        ((count - 1) * apart - pad) // step
+        for count, apart, pad, step in zip(kernel, dilation, pads, stride, strict=True)
+    ]
+    last = (1 - low[1]) // 2 * 2 + high[1]
+    pitch = _up(last + window.out_w, 2)
+    grads = _up((window.out_h - 1) * pitch + window.out_w + 1, 8)
+    inputs = (high[0] - low[0]) * pitch + last // 2 * 2 + grads
+    channel = 2 * (stride[0] * stride[1] * inputs + 2 * grads)
+    return 4 * channel if 4 * channel <= FOUR_PLANES_BYTES else channel
+
+
+def grad_weight_scratch(op: Op, graph: Graph) -> int:
+    """The vectors of a channel or four."""
+    x, grad = op.inputs[:2]
+    return vectors_scratch_bytes(op.attrs.window.params(graph[x].type, graph[grad].type))
 
 
 def _samples() -> tuple[Sample, ...]:
@@ -301,6 +328,7 @@ FAMILY = Family(
             grad_weight_reference,
             grad_weight_call,
             real_gradient=real_grad_weight,
+            scratch_bytes=grad_weight_scratch,
             macs=grad_macs,
         ),
     ),

@@ -149,3 +149,36 @@
         bne     3b
 4:      pop     {r4-r8, pc}
         .size   tte_clear_words, . - tte_clear_words
+
+@ \sum += r7..r10 . four words from \x on
+        .macro  multiply x, sum
+        ldrd    r11, lr, [\x], #8
+        smlad   \sum, r7, r11, \sum
+        smlad   \sum, r8, lr, \sum
+        ldrd    r11, lr, [\x], #8
+        smlad   \sum, r9, r11, \sum
+        smlad   \sum, r10, lr, \sum
+        .endm
+
+@ void tte_dot_3(d, x, offsets, words, sums)
+        function tte_dot_3
+        push    {r4-r11, lr}
+        add     r12, r0, r3, lsl #2
+        ldm     r2, {r2, r3, r4}
+        add     r5, r1, r2
+        add     r2, r1, r3
+        add     r3, r1, r4
+        mov     r1, r5
+        movs    r4, #0
+        movs    r5, #0
+        movs    r6, #0
+1:      ldm     r0!, {r7-r10}
+        multiply r1, r4
+        multiply r2, r5
+        multiply r3, r6
+        cmp     r0, r12
+        bne     1b
+        ldr     r0, [sp, #36]
+        stm     r0, {r4-r6}
+        pop     {r4-r11, pc}
+        .size   tte_dot_3, . - tte_dot_3

@@ -28,6 +28,11 @@ void tte_copy_four_channels(const tte_copy *copy);
 /* Zeros. */
 void tte_clear_words(void *to, uint32_t words);
 
+/* sums[i] = d . (x + offsets[i] bytes), three products of `words` pairs, a multiple of four; all at
+ * words. */
+void tte_dot_3(const int16_t *d, const int16_t *x, const int32_t *offsets, uint32_t words,
+               int32_t *sums);
+
 /* Four planes in at most so many bytes, or else one. */
 enum { TTE_FOUR_PLANES_BYTES = 8192 };
 
