@@ -65,6 +65,11 @@ def _run(
         return a * (inputs[1] - attrs.b_zero_point) * attrs.requant.factor[0]
     if op.kind == "clip_int8":
         return inputs[0]
+    if op.kind == "softmax_int8":
+        x, y = graph[op.inputs[0]].quant, graph[op.outputs[0]].quant
+        assert x is not None and y is not None
+        e = np.exp(inputs[0] * x.per_tensor_scale)
+        return e / e.sum(axis=-1, keepdims=True) / y.per_tensor_scale
     if op.kind == "table_int8":
         x, y = graph[op.inputs[0]].quant, graph[op.outputs[0]].quant
         assert x is not None and y is not None

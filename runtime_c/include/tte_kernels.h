@@ -68,6 +68,11 @@ void tte_clip_int8(const tte_clip_params *params, const int8_t *x, int8_t *y, ui
 void tte_avg_pool2d_int8(const tte_avg_pool2d_params *params, const int8_t *x,
                          const int32_t *multipliers, int8_t *y);
 
+/* y = exp(x_i) / sum of exp(x_j) over the channels of each of x[positions][channels].
+ * exponentials[256]: exp(-d s_x) in Q`exponential_bits` for a distance of d codes. y may be x. */
+void tte_softmax_int8(const tte_softmax_params *params, const int8_t *x,
+                      const int32_t *exponentials, int8_t *y);
+
 /* y = table[x + 128]: table[256]. y may be x. */
 void tte_table_int8(const tte_table_params *params, const int8_t *x, const int8_t *table,
                     int8_t *y);
@@ -191,6 +196,14 @@ void tte_resize_nearest2d_grad_input_int8(const tte_resize_nearest2d_grad_input_
                                           const int8_t *addend, const int32_t *addend_multipliers,
                                           const uint8_t *mask, int8_t *grad_input,
                                           uint32_t *saturations);
+
+/* acc = p_i (grad_output_i - sum of grad_output_j p_j) in Q22, p from x as in tte_softmax_int8().
+ * grad_input may be grad_output. */
+void tte_softmax_grad_input_int8(const tte_softmax_grad_input_params *params,
+                                 const int8_t *grad_output, const int8_t *x,
+                                 const int32_t *exponentials, const int32_t *multipliers,
+                                 const int8_t *addend, const int32_t *addend_multipliers,
+                                 const uint8_t *mask, int8_t *grad_input, uint32_t *saturations);
 
 /* acc = the sum of grad_output * (other - other_zero_point) over what belongs to one element of
  * grad_input; without `other` (NULL) of grad_output. At most 66311 elements are summed.

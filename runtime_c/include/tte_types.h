@@ -185,6 +185,22 @@ typedef struct {
 } tte_table_grad_input_params;
 
 typedef struct {
+    uint32_t positions;
+    uint16_t channels;
+    uint8_t exponential_bits; /* 8..24: the sum of `channels` exponentials has 32 bits */
+    uint8_t pre_shift;        /* 0..31 */
+    int8_t output_zero_point;
+    int32_t multiplier;
+} tte_softmax_params;
+
+typedef struct {
+    uint32_t positions;
+    uint16_t channels;
+    uint8_t exponential_bits;
+    uint8_t pre_shift;
+} tte_softmax_grad_input_params;
+
+typedef struct {
     tte_window window; /* at most 256 taps */
 } tte_max_pool2d_params;
 

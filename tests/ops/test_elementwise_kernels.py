@@ -158,6 +158,69 @@ def test_table_grad_input(positions: int, channels: int, in_place: str, seed: in
     )
 
 
+# ---- softmax ------------------------------------------------------------------------------
+
+
+def probabilities(x: Array, table: Array, bits: int, wanted: int) -> Array:
+    """Q`wanted`, row by row, in Python's integers."""
+    rows = []
+    for row in x.tolist():
+        e = [int(table[max(row) - value]) for value in row]
+        inverse = (1 << (bits + 30)) // sum(e)
+        shift = bits + 30 - wanted
+        rows.append([(value * inverse + (1 << (shift - 1))) >> shift for value in e])
+    return np.asarray(rows, np.int64)
+
+
+def exponentials(data: Random, channels: int) -> tuple[Array, int]:
+    """A table as steep or flat as scales make it, and its bits."""
+    bits = min(24, 31 - int(np.ceil(np.log2(max(channels, 2)))))
+    scale = float(data.rng.choice([0.0, 0.001, 0.02, 0.1, 3.0]))
+    table = np.floor(np.exp(-np.arange(256) * scale) * 2.0**bits + 0.5).astype(np.int32)
+    table.flags.writeable = False
+    return table, bits
+
+
+@random_cases
+@given(st.integers(1, 9), st.sampled_from([1, 2, 3, 10, 64, 257]), st.booleans(), seeds)
+def test_softmax(positions: int, channels: int, in_place: bool, seed: int) -> None:
+    data = random(seed)
+    x = data.int8(positions, channels)
+    table, bits = exponentials(data, channels)
+    zero, pre_shift = int(data.int8()), data.pre_shift()
+    multiplier = int(data.multipliers(1, 2.0**24 / channels, pre_shift)[0])
+    value = shifted(probabilities(x, table, bits, 24) * multiplier, 32 - pre_shift) + zero
+    y = x if in_place else data.int8(positions, channels)
+    call(
+        "tte_softmax_int8",
+        params.SoftmaxParams(positions, channels, bits, pre_shift, zero, multiplier),
+        *(x, table, y),
+    )
+    assert np.array_equal(y, value.clip(-128, 127))
+
+
+@random_cases
+@given(st.integers(1, 9), st.sampled_from([1, 2, 3, 10, 64, 257]), st.booleans(), seeds)
+def test_softmax_grad_input(positions: int, channels: int, in_place: bool, seed: int) -> None:
+    data = random(seed)
+    x, grad = data.int8(positions, channels), data.grad(positions, channels)
+    table, bits = exponentials(data, channels)
+    p = probabilities(x, table, bits, 14)
+    mean = shifted((grad * p).sum(axis=1, keepdims=True), 6)
+    acc = p * (256 * grad.astype(np.int64) - mean)
+    epilogue = GradEpilogue.draw(data, acc.shape, float(np.abs(acc).mean()))
+    if in_place:
+        epilogue = replace(epilogue, grad_input=grad)
+    check_grad_input(
+        "tte_softmax_grad_input_int8",
+        params.SoftmaxGradInputParams(positions, channels, bits, epilogue.pre_shift),
+        (grad, x, table),
+        epilogue,
+        acc,
+        None,
+    )
+
+
 @pytest.mark.skipif(asan_is_loaded(), reason="this is that run")
 def test_again_with_address_sanitizer() -> None:
     runtime = asan_runtime()

@@ -13,8 +13,10 @@ from tte.errors import TteError
 from tte.frontend.onnx import load_model
 from tte.ir import Graph, QuantParams
 from tte.ir.verify import verify
+from tte.passes.calibrate import calibrate
 from tte.passes.fold import compose, fold
 from tte.passes.head import replace_head
+from tte.passes.quantize import quantize
 from tte.reference import run_float
 
 
@@ -216,11 +218,27 @@ def test_a_clip_goes_before_what_only_moves(tmp_path: Path) -> None:
     assert graph.ops[0].attrs.clamp[0] == 0
 
 
-def test_softmax_in_the_middle(tmp_path: Path) -> None:
+def test_softmax_in_the_middle_stays(tmp_path: Path) -> None:
     net = Net((1, 6))
-    y = net.gemm(net.node("Softmax", net.gemm("x", 5, 6), name="soft"), 4, 5)
-    with pytest.raises(TteError, match="soft "):
-        fold(load_model(net.save(tmp_path, y)))
+    y = net.gemm(net.node("Softmax", net.gemm("x", 5, 6)), 4, 5)
+    graph = folded(net, net.node("Mul", y, net.node("Softmax", y)), tmp_path)
+    assert kinds(graph) == ["linear", "softmax", "linear", "softmax", "mul"]
+
+
+def test_softmax_before_the_last_flatten(tmp_path: Path) -> None:
+    net = Net((1, 3, 4, 4))
+    y = net.node("Softmax", pool(net, net.conv("x", 5, 3)), axis=1)
+    graph = fold(load_model(net.save(tmp_path, net.node("Flatten", y))))
+    assert kinds(graph) == ["conv2d", "avg_pool2d", "reshape"]
+
+
+def test_log_softmax_in_the_middle(tmp_path: Path) -> None:
+    net = Net((1, 6))
+    y = net.gemm(net.node("LogSoftmax", net.gemm("x", 5, 6), name="soft"), 4, 5)
+    graph = fold(load_model(net.save(tmp_path, y)))
+    with pytest.raises(TteError, match="LogSoftmax") as caught:
+        quantize(calibrate(graph, np.ones((4, 6), np.float32)))
+    assert "soft " in caught.value.render()
 
 
 # ---- a fresh head -------------------------------------------------------------------------

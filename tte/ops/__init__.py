@@ -26,6 +26,7 @@ from tte.ops import (
     resize_nearest2d,
     sigmoid_loss,
     slice,
+    softmax,
     squared_loss,
     transpose,
 )
@@ -41,6 +42,7 @@ FAMILIES: tuple[Family, ...] = (
     broadcast.FAMILY,
     clip.FAMILY,
     function.FAMILY,
+    softmax.FAMILY,
     avg_pool2d.FAMILY,
     max_pool2d.FAMILY,
     concat.FAMILY,

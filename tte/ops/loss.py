@@ -21,11 +21,8 @@ from tte.ops.arith import GRAD_MAX, INT32_MAX, Factor, to_factor
 from tte.ops.spec import (
     Array,
     Family,
-    FloatOp,
-    Importer,
     IntegerOp,
     KernelCall,
-    OnnxNode,
     TableArg,
     TensorArg,
 )
@@ -271,41 +268,6 @@ def kernel_call(op: Op, graph: Graph) -> KernelCall:
     )
 
 
-# ---- a Softmax at the end of a network ----------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SoftmaxAttrs:
-    """Input: x. `log`: the logarithm of the softmax."""
-
-    log: bool
-
-
-def softmax_from_onnx(node: OnnxNode, importer: Importer) -> None:
-    """Softmax or LogSoftmax over the classes, at the end of a network (tte/passes/fold.py)."""
-    rank = len(importer.type_of(node.inputs[0]).shape)
-    if rank != 2 or node.attrs.get("axis", -1 if node.opset >= 13 else 1) not in (-1, 1):
-        raise importer.fail("only Softmax over the classes of [1, classes] is supported")
-    importer.emit("softmax", [node.inputs[0]], SoftmaxAttrs(node.op_type == "LogSoftmax"))
-
-
-def softmax_reference(op: Op, inputs: Sequence[Array]) -> Array:
-    """Probabilities over the last axis, or their logarithms."""
-    z = inputs[0] - inputs[0].max(axis=-1, keepdims=True)
-    total = np.exp(z).sum(axis=-1, keepdims=True)
-    result: Array = z - np.log(total) if op.attrs.log else np.exp(z) / total
-    return result
-
-
 FAMILY = Family(
-    float_ops=(
-        FloatOp(
-            "softmax",
-            lambda attrs, types: types[0],
-            softmax_reference,
-            None,
-            {"Softmax": softmax_from_onnx, "LogSoftmax": softmax_from_onnx},
-        ),
-    ),
     integer_ops=(IntegerOp("softmax_cross_entropy_int8", reference, kernel_call),),
 )

@@ -334,6 +334,28 @@ class TableGradInputParams(Params):
 
 
 @dataclass(frozen=True, slots=True)
+class SoftmaxParams(Params):
+    """Softmax inside of a network."""
+
+    positions: u32
+    channels: u16
+    exponential_bits: u8
+    pre_shift: u8
+    output_zero_point: i8
+    multiplier: i32
+
+
+@dataclass(frozen=True, slots=True)
+class SoftmaxGradInputParams(Params):
+    """Its gradient."""
+
+    positions: u32
+    channels: u16
+    exponential_bits: u8
+    pre_shift: u8
+
+
+@dataclass(frozen=True, slots=True)
 class MaxPool2dParams(Params):
     """Max pooling."""
 

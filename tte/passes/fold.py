@@ -124,19 +124,22 @@ def _sole_consumer(graph: Graph, name: str) -> Op | None:
 
 
 def drop_softmax(graph: Graph) -> Graph:
-    """Without the softmax that gives the output; one elsewhere is an error."""
-    output = graph.outputs[0]
-    while output in graph.producers and graph.producers[output].kind == "softmax":
-        output = graph.producers[output].inputs[0]
-    ops = _needed(graph, output)
-    inner = next((op for op in ops if op.kind == "softmax"), None)
-    if inner is not None:
-        raise TteError(
-            "softmax is supported as the last operator only",
-            where=inner.origin,
-            hint="cut the network before it",
-        )
-    return graph.with_changes(ops=ops, outputs=[output])
+    """Without the softmax that gives the output, if all of it is one row of probabilities."""
+    while True:
+        op = graph.producers.get(graph.outputs[0])
+        while op is not None and op.kind == "reshape" and _sole_consumer(graph, op.inputs[0]) is op:
+            op = graph.producers.get(op.inputs[0])
+        if op is None or op.kind != "softmax":
+            return graph
+        row = graph[op.inputs[0]].type
+        if row.shape[-1] != row.elems:
+            return graph
+        draft = _Draft.of(graph)
+        draft.renamed[op.outputs[0]] = op.inputs[0]
+        for other in graph.ops:
+            draft.append(other)
+        graph = draft.finish(graph)
+        graph = graph.with_changes(ops=_needed(graph, graph.outputs[0]))
 
 
 def drop_sigmoid(graph: Graph) -> Graph:
