@@ -86,7 +86,8 @@ def oracle(program: Program, codes: Any, labels: Any) -> Run:
     rate = np.asarray(to_factor(LEARNING_RATE), np.int64).astype(np.int32)
     losses = []
     for i in range(STEPS):
-        feeds = {"input": codes[i : i + 1], "label": labels[i : i + 1], "learning_rate": rate}
+        feeds = {"label": labels[i : i + 1], "learning_rate": rate}
+        feeds[program.graph.inputs[0]] = codes[i : i + 1]
         losses.append(float(interpreter.run(feeds)["loss"][0]) / 65536)
     state = b"".join(interpreter.state[name].tobytes() for name in program.trained)
     return Run(state, losses, list(interpreter.saturations.values()))

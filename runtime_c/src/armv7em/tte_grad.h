@@ -43,6 +43,20 @@ static inline int32_t tte_grad_add_scaled(int32_t sum, int32_t multiplier, int32
     return (int32_t)((total + ((int64_t)1 << 31)) >> 32);
 }
 
+/* grad_input of element `element` of eight from `channel` on, if sum << pre_shift has 31 bits. */
+static inline int8_t tte_grad_rounded(int32_t sum, const int32_t *multipliers,
+                                      const int8_t *addend, const int32_t *addend_multipliers,
+                                      uint32_t channel, uint32_t element, uint8_t pre_shift,
+                                      uint32_t *saturations)
+{
+    const int32_t scale = (int32_t)1 << pre_shift, multiplier = multipliers[channel + element];
+    const int32_t value =
+        addend == NULL ? tte_smmulr(sum * scale, multiplier)
+                       : tte_grad_add_scaled(sum * scale, multiplier, addend[element] * scale,
+                                             addend_multipliers[channel + element]);
+    return tte_grad_saturate(value, saturations);
+}
+
 /* grad_input[pixel + i][channel], i < count. Four sums are followed by a gap of `gap` others. */
 static inline void tte_grad_store(const tte_grad_output *output, const int32_t *sums, int32_t count,
                                   int32_t gap, uint32_t pixel, uint32_t channel)

@@ -28,21 +28,17 @@ void tte_grad_add_int8(const tte_grad_add_params *params, const int8_t *a,
                                    grad_input, saturations);
         return;
     }
-    const int32_t scale = (int32_t)1 << p.pre_shift;
     uint32_t count = *saturations;
     for (uint32_t position = 0; position < p.positions; position++) {
         for (uint32_t channel = 0; channel < p.channels; channel += 8) {
             const uint32_t bits = mask == NULL ? 0xFF : *mask++;
             for (uint32_t j = 0; j < 8; j++) {
-                int32_t value = 0;
+                int8_t value = 0;
                 if ((bits >> j & 1) != 0) {
-                    const int32_t multiplier = multipliers[channel + j];
-                    value = addend == NULL
-                                ? tte_smmulr(a[j] * scale, multiplier)
-                                : tte_grad_add_scaled(a[j] * scale, multiplier, addend[j] * scale,
-                                                      addend_multipliers[channel + j]);
+                    value = tte_grad_rounded(a[j], multipliers, addend, addend_multipliers,
+                                             channel, j, p.pre_shift, &count);
                 }
-                grad_input[j] = tte_grad_saturate(value, &count);
+                grad_input[j] = value;
             }
             a += 8;
             grad_input += 8;
