@@ -16,6 +16,7 @@ import typer
 
 from tests.tflite_models import RELU, TfNet
 from tte import __version__, cli
+from tte.cli import options
 from tte.errors import FirmwareFault
 from tte.report.progress import ProgressBar
 
@@ -59,7 +60,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(tmp_path_factory: pytest.TempPathFactory, digits_model: Path, data: Path) -> Path:
     """The example's model, compiled."""
     folder = tmp_path_factory.mktemp("project") / "digits"
-    command = [sys.executable, "-m", "tte.cli", "compile", digits_model, "--board", "mps2-an386"]
+    command = [sys.executable, "-m", "tte", "compile", digits_model, "--board", "mps2-an386"]
     command += ["--data", data, "--update", "last:2", "-o", folder, "--quiet"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
@@ -115,18 +116,18 @@ def test_wrong_usage(
     [("262144", 262144), ("256KiB", 262144), ("256K", 262144), ("1M", 1 << 20), ("2MiB", 2 << 20)],
 )
 def test_bytes(text: str, expected: int) -> None:
-    assert cli.parse_bytes(text) == expected
+    assert options.parse_bytes(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "K", "1 K", "1k", "1KB", "0x10", "1e3", "²", "1" * 13])
 def test_no_bytes(text: str) -> None:
     with pytest.raises(typer.BadParameter):
-        cli.parse_bytes(text)
+        options.parse_bytes(text)
 
 
 def test_numbers() -> None:
-    assert cli.parse_numbers("128") == (128.0,)
-    assert cli.parse_numbers("1,2.5,-3") == (1.0, 2.5, -3.0)
+    assert options.parse_numbers("128") == (128.0,)
+    assert options.parse_numbers("1,2.5,-3") == (1.0, 2.5, -3.0)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -194,7 +195,7 @@ def test_exit_status_of_errors(tte: Run, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_debug_shows_the_traceback() -> None:
-    command = [sys.executable, "-m", "tte.cli", "report", "nowhere"]
+    command = [sys.executable, "-m", "tte", "report", "nowhere"]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "TTE_DEBUG": "1"}
     )
@@ -204,7 +205,7 @@ def test_debug_shows_the_traceback() -> None:
 
 
 def test_a_closed_pipe_is_no_internal_error() -> None:
-    command = f"{sys.executable} -m tte.cli ops --json - | true"
+    command = f"{sys.executable} -m tte ops --json - | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stderr == ""
 

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: one file a command. Strict about what it is given; everything heavy is imported
+in the commands.
+
+Exit status: 0 done, 1 an error, 2 wrong usage, 3 does not fit the memory, 4 the firmware faulted,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+from tte.cli.app import app, guarded
+from tte.cli.boards import boards_command
+from tte.cli.compile import compile_command
+from tte.cli.demo import demo_command
+from tte.cli.doctor import doctor_command
+from tte.cli.emulate import emulate_command
+from tte.cli.inspect import inspect_command
+from tte.cli.ops import ops_command
+from tte.cli.report import report_command
+
+COMMANDS = (
+    ("compile", compile_command),
+    ("emulate", emulate_command),
+    ("report", report_command),
+    ("inspect", inspect_command),
+    ("boards", boards_command),
+    ("ops", ops_command),
+    ("doctor", doctor_command),
+    ("demo", demo_command),
+)
+for _name, _function in COMMANDS:
+    app.command(_name)(guarded(_function))
+
+
+def main() -> None:
+    """The `tte` script."""
+    app(prog_name="tte")

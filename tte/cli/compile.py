@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tte compile"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tte.cli.options import (
+    Compiler,
+    Data,
+    Json,
+    LossName,
+    Model,
+    Quiet,
+    parse_bytes,
+    parse_numbers,
+    parse_positive_numbers,
+    parse_share,
+    parse_weights,
+)
+from tte.cli.output import name_of, show
+from tte.cli.project import check_model, check_output, write_project
+
+
+def compile_command(
+    model: Model,
+    board: Annotated[str, typer.Option("--board", metavar="B", help="See tte boards.")],
+    data: Data,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="The project folder to write.")
+    ],
+    classes: Annotated[
+        int | None,
+        typer.Option("--classes", min=2, max=65536, help="A fresh classifier of N outputs."),
+    ] = None,
+    update: Annotated[
+        str,
+        typer.Option(
+            "--update", metavar="SPEC", help="What trains: head, bias:K, last:K, full or a file."
+        ),
+    ] = "head",
+    sram: Annotated[
+        int | None,
+        typer.Option("--sram", parser=parse_bytes, metavar="BYTES", help="Default: the board's."),
+    ] = None,
+    flash: Annotated[
+        int | None,
+        typer.Option("--flash", parser=parse_bytes, metavar="BYTES", help="Default: the board's."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1)] = 0,
+    mean: Annotated[
+        Any,
+        typer.Option(
+            "--mean",
+            parser=parse_numbers,
+            metavar="M[,M..]",
+            help="uint8 images enter as (pixel - M) / S.",
+        ),
+    ] = "128",
+    std: Annotated[
+        Any, typer.Option("--std", parser=parse_positive_numbers, metavar="S[,S..]")
+    ] = "127.5",
+    loss: Annotated[
+        LossName, typer.Option("--loss", help="auto: what fits the targets; see docs/training.md.")
+    ] = LossName.auto,
+    label_smoothing: Annotated[
+        float, typer.Option("--label-smoothing", parser=parse_share, metavar="F")
+    ] = 0.0,
+    class_weights: Annotated[
+        Any,
+        typer.Option(
+            "--class-weights",
+            parser=parse_weights,
+            metavar="balanced|W,W..",
+            help="What a sample of each class counts.",
+        ),
+    ] = None,
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Keep every map whole; see docs/design.md.")
+    ] = False,
+    compiler: Compiler = None,
+    dump: Annotated[
+        Path | None,
+        typer.Option("--dump", metavar="DIR", help="Write every stage of the compiler as text."),
+    ] = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a model into a firmware project that trains."""
+    from tte.board import load_board
+    from tte.data import load_dataset
+    from tte.pipeline import CompileOptions, compile_model
+
+    options = CompileOptions(
+        board=load_board(board),
+        classes=classes,
+        update=update,
+        sram_bytes=sram,
+        flash_bytes=flash,
+        seed=seed,
+        mean=mean,
+        std=std,
+        stream=not no_stream,
+        loss=loss.value,
+        label_smoothing=label_smoothing,
+        class_weights=class_weights or (),
+        dump_dir=dump,
+    )
+    check_output(output)
+    check_model(model)
+    program = compile_model(model, load_dataset(data), options)
+    report, without = write_project(program, output, options.board, name_of(compiler))
+    show(report, json, quiet)
+    if without is not None:
+        print(f"warning: not built yet: {without.render()}", file=sys.stderr)

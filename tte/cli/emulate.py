@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tte emulate"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tte.cli.options import Compiler, Data, EmulatorName, Json, Project, Quiet, parse_rate
+from tte.cli.output import name_of
+from tte.cli.project import run_emulation
+from tte.errors import UsageError
+
+
+def emulate_command(
+    project: Project,
+    data: Data,
+    emulator: Annotated[EmulatorName, typer.Option("--emulator")] = EmulatorName.unicorn,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, max=10**9, help="Training steps.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, max=10**6, help="Default: 1.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", parser=parse_rate, metavar="F", help="Default: a good one"),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, max=2**32 - 1, help="Order of the samples."),
+    ] = None,
+    compiler: Compiler = None,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train in an emulator and report accuracy, memory and instructions."""
+    if steps is not None and epochs is not None:
+        raise UsageError("--steps and --epochs exclude each other", hint="give one of them")
+    from tte.data import load_dataset
+    from tte.emulate.run import read_program
+
+    read_program(project)
+    run_emulation(
+        project,
+        load_dataset(data),
+        quiet,
+        json,
+        emulator=emulator.value,
+        steps=steps,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        seed=seed,
+        compiler=name_of(compiler),
+    )

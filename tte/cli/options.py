@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What several commands take, and how its text is read."""
+
+from __future__ import annotations
+
+import math
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def parse_bytes(text: str) -> int:
+    """262144, 256KiB or 256K; also M and MiB."""
+    match = re.fullmatch(r"([0-9]{1,12})([KM](?:iB)?)?", text.strip())
+    if match is None or int(match[1]) == 0:
+        raise typer.BadParameter(f"{text!r} is no number of bytes like 262144, 256KiB or 256K")
+    return int(match[1]) * {"": 1, "K": 1 << 10, "M": 1 << 20}[(match[2] or "")[:1]]
+
+
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """One number, or one per channel separated by commas."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(math.isfinite(value) for value in values):
+        raise typer.BadParameter(f"{text!r} is no number, and no list of numbers like 123,117,104")
+    return values
+
+
+def parse_positive_numbers(text: str) -> tuple[float, ...]:
+    values = parse_numbers(text)
+    if min(values) <= 0:
+        raise typer.BadParameter(f"{text!r} must be greater than 0")
+    return values
+
+
+def parse_rate(text: str) -> float:
+    """A positive number below 10."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 10:
+        raise typer.BadParameter(f"{text!r} is no learning rate like 0.001")
+    return value
+
+
+def parse_share(text: str) -> float:
+    """A number from 0 to below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise typer.BadParameter(f"{text!r} is no number from 0 to below 1")
+    return value
+
+
+def parse_weights(text: str) -> Any:
+    """`balanced`, or one number a class."""
+    return "balanced" if text == "balanced" else parse_numbers(text)
+
+
+class LossName(str, Enum):
+    auto = "auto"
+    cross_entropy = "cross-entropy"
+    bce = "bce"
+    mse = "mse"
+
+
+class CompilerName(str, Enum):
+    gcc = "gcc"
+    zig = "zig"
+    clang = "clang"
+
+
+class EmulatorName(str, Enum):
+    unicorn = "unicorn"
+    qemu = "qemu"
+    host = "host"
+
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model, .onnx or .tflite.")]
+Project = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that compile wrote.")]
+Data = Annotated[
+    Path, typer.Option("--data", metavar="DATA", help="An .npz file or an image folder.")
+]
+Compiler = Annotated[
+    CompilerName | None, typer.Option("--compiler", help="Default: the first that is installed.")
+]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the report; - is stdout.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
