@@ -9,10 +9,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SYSTEM_PACKAGES := gcc libc6-dev gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm python3-venv
+SYSTEM_PACKAGES := gcc libc6-dev gcc-arm-none-eabi libnewlib-arm-none-eabi clang libclang-rt-dev \
+	qemu-system-arm openocd cmake ninja-build python3-venv
 
 HAS_ARM_GCC = echo '\#include <string.h>' | arm-none-eabi-gcc -fsyntax-only -x c - 2>/dev/null
 HAS_VENV = $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null
+HAS_TOOLS = (for tool in clang qemu-system-arm openocd cmake ninja; do \
+	command -v $$tool >/dev/null || exit 1; done)
 HAS_HOST_CC = echo '\#include <stdio.h>' | cc -fsyntax-only -x c - 2>/dev/null
 
 .PHONY: demo test system clean
@@ -52,7 +55,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 system:
-	@if $(HAS_ARM_GCC) && $(HAS_HOST_CC) && $(HAS_VENV) && command -v qemu-system-arm >/dev/null; then :; \
+	@if $(HAS_ARM_GCC) && $(HAS_HOST_CC) && $(HAS_VENV) && $(HAS_TOOLS); then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \

@@ -47,7 +47,9 @@ def fake_program(board: str, sram_limit_bytes: int) -> dict[str, Any]:
 
 def write_project(folder: Path, board_name: str, sram_limit_bytes: int, extra_bytes: int) -> None:
     board = load_board(board_name)
-    files = project_files(board, sram_limit_bytes, board.flash.size_bytes, 4096, [])
+    files = project_files(
+        board, sram_limit_bytes, board.flash.size_bytes, board.stack_reserve_bytes, []
+    )
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

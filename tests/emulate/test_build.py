@@ -54,7 +54,7 @@ def test_sizes_are_those_of_the_elf(compiler: str, make_project: MakeProject) ->
         loaded = sum(segment["p_filesz"] for segment in elf.iter_segments("PT_LOAD"))
         assert alloc[".stack"]["sh_addr"] == 0x2000_0000
     assert firmware.flash_bytes == loaded
-    assert firmware.stack_reserve_bytes == 3072
+    assert firmware.stack_reserve_bytes == load_board(BOARD).stack_reserve_bytes
     assert firmware.static_bytes == alloc[".data"]["sh_size"] + alloc[".bss"]["sh_size"]
     assert firmware.compiler_name == compiler and firmware.compiler_version[0].isdigit()
 
