@@ -24,6 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 static uint8_t line[LINE_BYTES], answer[ANSWER_BYTES];
 static uint32_t line_bytes, due, steps, requests_done;
+static uint64_t fed_bytes;
 
 static void to_line(void *context, const void *data, size_t bytes)
 {
@@ -128,12 +129,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (bytes == 0 || bytes > LINE_BYTES) {
         return 0;
     }
+    fed_bytes += bytes;
     if (data[0] & 1) {
         serve(data + 1, (uint32_t)(bytes - 1));
     } else {
         serve_frames(data + 1, bytes - 1);
     }
     return 0;
+}
+
+__attribute__((destructor)) static void report(void)
+{
+    fprintf(stderr, "%llu bytes were fed\n", (unsigned long long)fed_bytes);
 }
 
 #ifdef STANDALONE
