@@ -39,7 +39,7 @@ def emulate_command(
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs exclude each other", hint="give one of them")
     from tte.data import load_dataset
-    from tte.emulate.run import read_program
+    from tte.device.run import read_program
 
     read_program(project)
     run_emulation(

@@ -25,7 +25,7 @@ def check_model(model: Path) -> None:
 
 def check_output(output: Path) -> None:
     """Only an empty folder or an earlier project may be replaced."""
-    from tte.emulate.run import PROGRAM_NAME, read_program
+    from tte.device.run import PROGRAM_NAME, read_program
 
     if not os.path.lexists(output):
         return
@@ -58,7 +58,7 @@ def write_project(
 
     from tte.build import build_firmware, find_compiler
     from tte.codegen.emit import emit_project
-    from tte.emulate.run import PROGRAM_NAME, read_program
+    from tte.device.run import PROGRAM_NAME, read_program
 
     output = output.resolve()
     without: TteError | None = None
