@@ -133,7 +133,7 @@ def test_a_stack_overflow_is_called_by_its_name(
         session.infer(misbehaving(RECURSE))
     assert caught.value.what.startswith("stack overflow")
     assert "op 1, misbehave" in caught.value.where
-    assert "4096 bytes" in caught.value.why
+    assert f"{load_board(board).stack_reserve_bytes} bytes" in caught.value.why
 
 
 @pytest.mark.parametrize("emulator", EMULATORS)
