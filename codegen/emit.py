@@ -29,6 +29,7 @@ def render_project(program: Program) -> dict[str, str]:
         program.flash_limit_bytes,
         program.board.stack_reserve_bytes,
         kernels,
+        program.trainable_bytes,
     )
     for name in ("model.h", "model.c", "data.h", "data.c"):
         files[f"src/{name}"] = render(f"{name}.j2", values)

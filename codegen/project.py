@@ -18,15 +18,8 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from tte.board import (
-    FLASH_REGIONS,
-    SRAM_REGIONS,
-    Board,
-    MpuRegion,
-    enforced_flash_bytes,
-    enforced_sram_bytes,
-    mpu_regions,
-)
+from tte.board import Board, enforced_limits
+from tte.codegen.mpu import MAIR0, mpu_registers
 from tte.errors import DoesNotFit, TteError
 from tte.resources import boards_dir, runtime_dir
 
@@ -47,12 +40,6 @@ LINK_FLAGS = (
     "-Wl,-z,noexecstack",
 )
 
-# Region attributes (RASR): never executed, access rights, memory type; Armv7-M manual B3.5.9.
-_FLASH_ATTRIBUTES = 6 << 24 | 1 << 17  # read-only, normal write-through
-_SRAM_ATTRIBUTES = 1 << 28 | 3 << 24 | 1 << 18 | 1 << 17  # read-write, the same, shareable
-_STORAGE_ATTRIBUTES = 1 << 28 | 3 << 24 | 1 << 18  # read-write, strongly ordered
-_PERIPHERAL_ATTRIBUTES = 1 << 28 | 3 << 24 | 1 << 18 | 1 << 16  # read-write, device
-
 
 def project_files(
     board: Board,
@@ -60,20 +47,32 @@ def project_files(
     flash_limit_bytes: int,
     stack_reserve_bytes: int,
     kernel_sources: list[str],
+    trained_bytes: int = 0,
 ) -> dict[str, str]:
     """All of a project but src/model.*: relative path -> text.
 
+    `trained_bytes` say whether the trained tensors fit into the board's fast memory.
     `kernel_sources` are paths below runtime_c/src: "tte_add_int8.c" is the portable kernel,
     "armv7em/tte_add_int8.c" the faster one for the board, with the portable one for the host.
     """
     _check_limits(board, sram_limit_bytes, flash_limit_bytes, stack_reserve_bytes)
+    limits = enforced_limits(
+        board, sram_limit_bytes, flash_limit_bytes, stack_reserve_bytes, trained_bytes
+    )
+    if stack_reserve_bytes >= (limits.fast_bytes or limits.sram_bytes):
+        raise DoesNotFit(
+            f"the stack of {stack_reserve_bytes} bytes alone exceeds the SRAM limit of"
+            f" {sram_limit_bytes} bytes"
+        )
     files = _copies(board) | _kernels(kernel_sources)
+    storage = board.storage_beside(flash_limit_bytes)
     values: dict[str, object] = {
         "board": board,
-        "sram_bytes": enforced_sram_bytes(board, sram_limit_bytes),
-        "flash_bytes": enforced_flash_bytes(board, flash_limit_bytes),
+        "limits": limits,
+        "storage": storage,
         "stack_bytes": stack_reserve_bytes,
-        "regions": _region_registers(board, sram_limit_bytes, flash_limit_bytes),
+        "regions": mpu_registers(board, limits, storage),
+        "mair0": MAIR0,
         "optimise": OPTIMISE_FLAG,
         "compile_flags": COMPILE_FLAGS,
         "link_flags": LINK_FLAGS,
@@ -91,43 +90,20 @@ def project_files(
 def _check_limits(board: Board, sram: int, flash: int, stack: int) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", board.name):
         raise TteError(f"{board.name!r} is no name for a board", hint="letters, digits, '-'")
-    for what, limit, memory in (("SRAM", sram, board.sram), ("flash", flash, board.flash)):
-        if not 0 < limit <= memory.largest_bytes:
+    for what, limit, largest in (
+        ("SRAM", sram, board.largest_sram_bytes),
+        ("flash", flash, board.flash.largest_bytes),
+    ):
+        if not 0 < limit <= largest:
             raise TteError(
                 f"{board.name} has no {what} limit of {limit} bytes",
-                why=f"its {what} has {memory.largest_bytes} bytes",
-                hint=f"--{what.lower()} takes 1 to {memory.largest_bytes}",
+                why=f"its {what} has {largest} bytes",
+                hint=f"--{what.lower()} takes 1 to {largest}",
             )
     if stack <= 0 or stack % 8:
         raise TteError(
             f"a stack of {stack} bytes is not possible", why="it must be a multiple of 8 bytes"
         )
-    if stack >= enforced_sram_bytes(board, sram):
-        raise DoesNotFit(f"the stack of {stack} bytes alone exceeds the SRAM limit of {sram} bytes")
-
-
-def _region_registers(board: Board, sram_limit: int, flash_limit: int) -> list[tuple[int, int]]:
-    peripherals = mpu_regions(board.peripherals.origin, board.peripherals.size_bytes, 1)
-    flash = mpu_regions(board.flash.origin, flash_limit, FLASH_REGIONS)
-    sram = mpu_regions(board.sram.origin, sram_limit, SRAM_REGIONS)
-    storage: tuple[MpuRegion, ...] = ()
-    if board.storage is not None:
-        storage = mpu_regions(board.storage.origin, board.storage.size_bytes, 1)
-    return [
-        (region.base, attributes | _size_bits(region))
-        for regions, attributes in (
-            (flash, _FLASH_ATTRIBUTES),
-            (sram, _SRAM_ATTRIBUTES),
-            (storage, _STORAGE_ATTRIBUTES),
-            (peripherals, _PERIPHERAL_ATTRIBUTES),
-        )
-        for region in regions
-    ]
-
-
-def _size_bits(region: MpuRegion) -> int:
-    size_log2 = region.size_bytes.bit_length() - 1
-    return region.disabled_eighths << 8 | (size_log2 - 1) << 1 | 1
 
 
 def _copies(board: Board) -> dict[str, str]:

@@ -20,9 +20,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# An Armv7-M MPU has eight regions: these, one for the storage and one for the peripherals.
+# An Armv7-M MPU has eight regions: these, one for the storage and one for the peripherals. Fast
+# memory takes one of those of SRAM.
 SRAM_REGIONS = 4
 FLASH_REGIONS = 2
+
+# What initialised data take in fast memory besides the trained tensors, at most.
+SMALL_DATA_BYTES = 512
+
+
+# What can bring a firmware onto a board; "uf2" copies a file to the volume that the board shows.
+FLASH_TOOLS = ("pyocd", "openocd", "st-flash", "nrfjprog", "nrfutil", "picotool", "uf2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +60,33 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
+class Uart:
+    """The serial line to the host: the port's name in the manuals, its interrupt's number, and how
+    a host is connected to it."""
+
+    name: str
+    irq: int
+    baud: int
+    connection: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How the board is flashed: the tools that fit it, the preferred one first, and what they call
+    it. "" where a tool does not know the board."""
+
+    tools: tuple[str, ...]
+    pyocd_target: str
+    openocd_config: str
+    nrf_family: str
+    uf2_volume: str
+
+
+@dataclass(frozen=True, slots=True)
 class Board:
-    """What board.toml says. `sources` are relative to the boards folder."""
+    """What board.toml says. `sources` are relative to the boards folder. `fast` is memory closest
+    to the core, for the stack and the trained tensors. A board that only exists in emulators has
+    no `uart` and no `probe`."""
 
     name: str
     description: str
@@ -61,8 +94,12 @@ class Board:
     clock_hz: int
     flash: Memory
     sram: Memory
+    fast: Memory | None
     peripherals: Memory
     storage: Storage | None
+    uart: Uart | None
+    probe: Probe | None
+    uf2_family: int | None
     stack_reserve_bytes: int
     sources: tuple[str, ...]
     gcc_flags: tuple[str, ...]
@@ -71,11 +108,44 @@ class Board:
     emulators: tuple[str, ...]
     qemu_machine: str
     unicorn_cpu: str
+    renode_platform: str
+    renode_uart: str
 
     @property
     def has_dsp(self) -> bool:
         """Whether the core has the DSP extension (SMLAD and its kin), as src/armv7em/ needs."""
-        return self.core.startswith(("cortex-m4", "cortex-m7"))
+        return self.core.startswith(("cortex-m4", "cortex-m7", "cortex-m33"))
+
+    @property
+    def is_v6(self) -> bool:
+        """Armv6-M: the MPU's regions have 256 bytes at least, and faults tell nothing."""
+        return self.core.startswith("cortex-m0")
+
+    @property
+    def is_v8(self) -> bool:
+        """Armv8-M: an MPU of another kind, whose regions end at any multiple of 32 bytes."""
+        return self.core.startswith("cortex-m33")
+
+    @property
+    def has_caches(self) -> bool:
+        """Whether the core has caches of its own, to be turned on at start-up."""
+        return self.core.startswith("cortex-m7")
+
+    @property
+    def sram_bytes(self) -> int:
+        """All SRAM that a program may be given: the default limit."""
+        return self.sram.size_bytes + (self.fast.size_bytes if self.fast else 0)
+
+    @property
+    def largest_sram_bytes(self) -> int:
+        return self.sram.largest_bytes + (self.fast.size_bytes if self.fast else 0)
+
+    def storage_beside(self, flash_limit_bytes: int) -> Storage | None:
+        """The storage, or None where a program of this size needs its flash."""
+        end = self.flash.origin + flash_limit_bytes
+        if self.storage and self.flash.origin <= self.storage.origin < end:
+            return None
+        return self.storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +192,60 @@ def enforced_bytes(origin: int, limit_bytes: int, at_most: int) -> int:
     return sum(region.covered_bytes for region in mpu_regions(origin, limit_bytes, at_most))
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a firmware may use of each memory, in bytes: its linker script and its MPU say so."""
+
+    flash_bytes: int
+    sram_bytes: int
+    fast_bytes: int = 0
+    data_is_fast: bool = False
+
+
+def enforced_limits(
+    board: Board,
+    sram_limit_bytes: int,
+    flash_limit_bytes: int,
+    stack_bytes: int = 0,
+    trained_bytes: int = 0,
+) -> Limits:
+    """Divides the SRAM limit between fast memory and SRAM. Fast memory takes the stack and, where
+    they fit, the trained tensors; more of it is used where the limit exceeds the SRAM."""
+    flash = _enforced(board, board.flash.origin, flash_limit_bytes, FLASH_REGIONS)
+    if board.fast is None:
+        return Limits(flash, _enforced(board, board.sram.origin, sram_limit_bytes, SRAM_REGIONS))
+    hot = stack_bytes + trained_bytes + SMALL_DATA_BYTES
+    data_is_fast = hot <= board.fast.size_bytes
+    if not data_is_fast:
+        hot = stack_bytes
+    fast = max(_in_eighths(hot), sram_limit_bytes - board.sram.largest_bytes)
+    fast = min(fast, board.fast.size_bytes, sram_limit_bytes)
+    fast = _enforced(board, board.fast.origin, fast, 1)
+    sram = min(board.sram.largest_bytes, sram_limit_bytes - fast)
+    sram = _enforced(board, board.sram.origin, sram, SRAM_REGIONS - 1)
+    return Limits(flash, sram, fast, data_is_fast)
+
+
 def enforced_sram_bytes(board: Board, limit_bytes: int) -> int:
-    """The SRAM that firmware for this limit gets, in bytes."""
-    return enforced_bytes(board.sram.origin, limit_bytes, SRAM_REGIONS)
+    """The SRAM that firmware for this limit gets, in bytes, on a board without fast memory."""
+    return enforced_limits(board, limit_bytes, board.flash.size_bytes).sram_bytes
 
 
 def enforced_flash_bytes(board: Board, limit_bytes: int) -> int:
     """The flash that firmware for this limit gets, in bytes."""
-    return enforced_bytes(board.flash.origin, limit_bytes, FLASH_REGIONS)
+    return enforced_limits(board, board.sram.size_bytes, limit_bytes).flash_bytes
+
+
+def _enforced(board: Board, origin: int, limit_bytes: int, at_most: int) -> int:
+    if board.is_v8:
+        return limit_bytes & ~31
+    return enforced_bytes(origin, limit_bytes & ~255 if board.is_v6 else limit_bytes, at_most)
+
+
+def _in_eighths(size_bytes: int) -> int:
+    """Rounded up to what one MPU region can enforce."""
+    step = max(256, (1 << (size_bytes - 1).bit_length()) // 8)
+    return -(-size_bytes // step) * step
 
 
 def list_boards() -> list[str]:
@@ -166,8 +282,12 @@ def _board(table: dict[str, Any]) -> Board:
         clock_hz=int(table["clock_hz"]),
         flash=_memory(memory["flash"]),
         sram=_memory(memory["sram"]),
+        fast=_memory(memory["fast"]) if "fast" in memory else None,
         peripherals=_memory(memory["peripherals"]),
         storage=_storage(table["storage"]) if "storage" in table else None,
+        uart=_uart(table["uart"]) if "uart" in table else None,
+        probe=_probe(table["probe"]) if "probe" in table else None,
+        uf2_family=int(table["uf2_family"]) if "uf2_family" in table else None,
         stack_reserve_bytes=int(table["stack_reserve_bytes"]),
         sources=tuple(table["sources"]),
         gcc_flags=tuple(compiler["gcc"]),
@@ -176,12 +296,37 @@ def _board(table: dict[str, Any]) -> Board:
         emulators=tuple(emulator["kinds"]),
         qemu_machine=str(emulator.get("qemu_machine", "")),
         unicorn_cpu=str(emulator.get("unicorn_cpu", "")),
+        renode_platform=str(emulator.get("renode_platform", "")),
+        renode_uart=str(emulator.get("renode_uart", "")),
     )
 
 
 def _memory(table: dict[str, Any]) -> Memory:
     size_bytes = int(table["size_bytes"])
     return Memory(int(table["origin"]), size_bytes, int(table.get("largest_bytes", size_bytes)))
+
+
+def _uart(table: dict[str, Any]) -> Uart:
+    return Uart(
+        name=str(table["name"]),
+        irq=int(table["irq"]),
+        baud=int(table["baud"]),
+        connection=str(table["connection"]),
+    )
+
+
+def _probe(table: dict[str, Any]) -> Probe:
+    tools = tuple(map(str, table["tools"]))
+    for tool in tools:
+        if tool not in FLASH_TOOLS:
+            raise ValueError(f"[probe] has the tool {tool!r}, not one of {', '.join(FLASH_TOOLS)}")
+    return Probe(
+        tools=tools,
+        pyocd_target=str(table.get("pyocd_target", "")),
+        openocd_config=str(table.get("openocd_config", "")),
+        nrf_family=str(table.get("nrf_family", "")),
+        uf2_volume=str(table.get("uf2_volume", "")),
+    )
 
 
 def _storage(table: dict[str, Any]) -> Storage:

@@ -281,7 +281,7 @@ def _link(
 def _does_not_fit(diagnostics: str, project_dir: Path, board: Board) -> DoesNotFit:
     script = (project_dir / "board" / "link.ld").read_text(encoding="utf-8")
     lines = []
-    for region, option in (("FLASH", "--flash"), ("SRAM", "--sram")):
+    for region, option in (("FLASH", "--flash"), ("SRAM", "--sram"), ("FAST", "--sram")):
         limit = re.search(rf"{region} \(\w+\) : .*LENGTH = (\d+)", script)
         over = re.findall(rf"region [`']{region}'[^\n]*overflowed by (\d+)", diagnostics)
         if limit and over:

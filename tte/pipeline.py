@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tte.board import Board
+from tte.board import Board, enforced_limits
 from tte.data import Dataset, InputTransform, check_against
 from tte.errors import DoesNotFit, TteError
 from tte.frontend.load import load_model
@@ -147,7 +147,7 @@ def lower(prepared: Prepared, plan: TrainPlan, options: CompileOptions) -> Progr
         name=forward.name,
         model_sha256=prepared.model_sha256,
         board=options.board,
-        sram_limit_bytes=options.sram_bytes or options.board.sram.size_bytes,
+        sram_limit_bytes=options.sram_bytes or options.board.sram_bytes,
         flash_limit_bytes=options.flash_bytes or options.board.flash.size_bytes,
         input=prepared.input,
         class_names=prepared.class_names,
@@ -252,6 +252,16 @@ def check_fit(program: Program) -> None:
             f"stack {stack}; live at the peak (bytes):\n{_rows(memory.peak)}\n"
             f"largest trained tensors (bytes):\n{_rows(trained)}",
             hint="train less (--update), raise --sram, or use a smaller input",
+        )
+    limits = enforced_limits(
+        program.board, program.sram_limit_bytes, 0, stack, program.trainable_bytes
+    )
+    if memory.arena_bytes > limits.sram_bytes:
+        raise DoesNotFit(
+            what=f"the arena needs {memory.arena_bytes} bytes of SRAM in one piece, "
+            f"{program.board.name} has {limits.sram_bytes}",
+            why=f"the stack and the trained tensors lie in {limits.fast_bytes} bytes elsewhere",
+            hint="train less (--update), or use a smaller input",
         )
     if program.constant_bytes > program.flash_limit_bytes:
         raise DoesNotFit(

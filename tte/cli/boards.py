@@ -16,7 +16,7 @@ def boards_command(json: Json = None, quiet: Quiet = False) -> None:
         {
             "name": b.name,
             "core": b.core,
-            "sram_bytes": b.sram.size_bytes,
+            "sram_bytes": b.sram_bytes,
             "flash_bytes": b.flash.size_bytes,
             "emulators": list(b.emulators),
             "description": b.description,
@@ -27,7 +27,7 @@ def boards_command(json: Json = None, quiet: Quiet = False) -> None:
         (
             b.name,
             b.core,
-            f"{b.sram.size_bytes >> 10} KiB",
+            f"{b.sram_bytes >> 10} KiB",
             f"{b.flash.size_bytes >> 10} KiB",
             ", ".join(b.emulators),
         )
