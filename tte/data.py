@@ -174,11 +174,16 @@ class InputTransform:
         return np.clip(steps, -128, 127).astype(np.int8)
 
 
-def sample_order(n: int, steps: int, seed: int) -> NDArray[np.int64]:
-    """The training samples of `steps` steps: a new seeded permutation of all `n` each epoch."""
+def sample_order(n: int, steps: int, seed: int, first: int = 0) -> NDArray[np.int64]:
+    """The training samples of the steps from `first` on, `steps` of them: a new seeded permutation
+    of all `n` each epoch."""
     rng = np.random.default_rng(seed)
-    epochs = max(1, -(-steps // n))
-    return np.concatenate([rng.permutation(n) for _ in range(epochs)])[:steps].astype(np.int64)
+    for _ in range(first // n):
+        rng.permutation(n)
+    first %= n
+    epochs = max(1, -(-(first + steps) // n))
+    order = np.concatenate([rng.permutation(n) for _ in range(epochs)])
+    return order[first : first + steps].astype(np.int64)
 
 
 # --- .npz ---------------------------------------------------------------------------------------

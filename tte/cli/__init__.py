@@ -17,10 +17,14 @@ from tte.cli.emulate import emulate_command
 from tte.cli.inspect import inspect_command
 from tte.cli.ops import ops_command
 from tte.cli.report import report_command
+from tte.cli.serve import serve_command
+from tte.cli.train import train_command
 
 COMMANDS = (
     ("compile", compile_command),
     ("emulate", emulate_command),
+    ("train", train_command),
+    ("serve", serve_command),
     ("report", report_command),
     ("inspect", inspect_command),
     ("boards", boards_command),

@@ -80,9 +80,10 @@ class Device:
     def link(self) -> Link:
         return self._link
 
-    def hello(self) -> Hello:
-        """Starts a conversation; an error if the device does not run the program's firmware."""
-        payload = self._link.hello()
+    def hello(self, limit_s: float | None = None) -> Hello:
+        """Starts a conversation; an error if the device does not run the program's firmware, or
+        does not answer within the limit (None: that of the link)."""
+        payload = self._link.hello(limit_s)
         if payload[0] != PROTOCOL_VERSION or len(payload) != _HELLO.size:
             raise TteError(
                 "the device speaks another version of the protocol",

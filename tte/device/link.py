@@ -98,8 +98,16 @@ class Link:
         self._heard = 0.0  # when the last sound frame came
         self.frames_again = 0  # frames that were sent again
 
-    def hello(self) -> bytes:
-        """Starts a conversation; the device's description of itself."""
+    def hello(self, limit_s: float | None = None) -> bytes:
+        """Starts a conversation; the device's description of itself. `limit_s`: until an answer
+        has to come, if not as long as ever."""
+        usual_s, self._limit_s = self._limit_s, limit_s or self._limit_s
+        try:
+            return self._hello()
+        finally:
+            self._limit_s = usual_s
+
+    def _hello(self) -> bytes:
         nonce = secrets.token_bytes(4)
         self._key, self._sequence, self._awaited = 0, 0, None
         self._forget_pending()

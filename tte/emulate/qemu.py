@@ -158,12 +158,13 @@ class QemuTransport:
         """Waits for one of the pipes; raises where QEMU has ended. False: time is up."""
         while True:
             ended = self._process.poll() is not None
-            ready = select.select(readable, writable, [], 0 if ended else _POLL_S)
+            left_s = 0 if ended else max(0, deadline - time.monotonic())
+            ready = select.select(readable, writable, [], min(_POLL_S, left_s))
             if ready[0] or (ready[1] and not ended):
                 return True
             if ended:
                 raise self._fault()
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 return False
 
     def _hangs(self) -> FirmwareFault:

@@ -89,9 +89,30 @@ def open_session(
     *,
     command_limit_s: float = COMMAND_LIMIT_S,
 ) -> Session:
-    """Starts the firmware of a project and greets it. `emulator`: unicorn, qemu or host; the
-    firmware, or the host's program, is built where it is not given. A command that takes
-    longer than the limit ends as a FirmwareFault."""
+    """Starts the firmware of a project and greets it. A command that takes longer than the limit
+    ends as a FirmwareFault."""
+    transport = start_transport(
+        emulator, project_dir, program, firmware, command_limit_s=command_limit_s
+    )
+    session = Session(transport, program)
+    try:
+        session.hello()
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def start_transport(
+    emulator: str,
+    project_dir: Path,
+    program: dict[str, Any],
+    firmware: Firmware | None = None,
+    *,
+    command_limit_s: float = COMMAND_LIMIT_S,
+) -> Transport:
+    """Starts the firmware of a project. `emulator`: unicorn, qemu or host; the firmware, or the
+    host's program, is built where it is not given."""
     if emulator not in _OPENERS:
         raise TteError(f"unknown emulator {emulator!r}", hint="one of " + ", ".join(_OPENERS))
     board = load_board(program["board"])
@@ -100,14 +121,7 @@ def open_session(
             f"{board.name} does not run on {emulator}",
             hint="it runs on " + ", ".join(board.emulators),
         )
-    transport = _OPENERS[emulator](project_dir, program, board, firmware, command_limit_s)
-    session = Session(transport, program)
-    try:
-        session.hello()
-    except BaseException:
-        session.close()
-        raise
-    return session
+    return _OPENERS[emulator](project_dir, program, board, firmware, command_limit_s)
 
 
 def _open_host(

@@ -75,6 +75,7 @@ class UnicornTransport:
         self._output = bytearray()
         self._waiting = False  # the firmware stopped in a read: it wants more input
         self._pausing = False  # it looked for input in vain, and its answers are due
+        self._impatient = False  # it is left as soon as it looks for input in vain
         self._exit_status: int | None = None
         self._bad_access: tuple[int, int, int] | None = None  # kind, address, bytes
         self._guarded_pc: int | None = None
@@ -101,7 +102,8 @@ class UnicornTransport:
         return None
 
     def receive(self, timeout_s: float | None) -> bytes:
-        if not self._output:
+        self._impatient = timeout_s is not None
+        if not self._output and (self._input or not self._waiting):
             self._run()
         data = bytes(self._output)
         self._output.clear()
@@ -291,7 +293,7 @@ class UnicornTransport:
             del self._input[:count]
             return third - count
         if operation == _SYS_FLEN:
-            self._pausing = not self._input and bool(self._output)
+            self._pausing = not self._input and (self._impatient or bool(self._output))
             return len(self._input)
         if operation == _SYS_EXIT_EXTENDED:
             self._exit_status = second

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tte train"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tte.cli.options import Data, Json, Project, Quiet, parse_rate
+from tte.cli.output import show
+from tte.errors import UsageError
+
+Port = Annotated[
+    str, typer.Option("--port", metavar="PORT", help="/dev/ttyACM0, COM3, or what serve prints.")
+]
+Baud = Annotated[int, typer.Option("--baud", min=300, max=12_000_000, help="The board's speed.")]
+
+
+def train_command(
+    project: Project,
+    port: Port,
+    data: Data,
+    baud: Baud = 921_600,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, max=10**9, help="Training steps.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, max=10**6, help="Default: 1.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", parser=parse_rate, metavar="F", help="Default: a good one"),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, max=2**32 - 1, help="Order of the samples."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Count the steps that the board has trained already.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget all training first, checkpoints too.")
+    ] = False,
+    save: Annotated[
+        bool, typer.Option("--save/--no-save", help="A checkpoint in the board's flash at the end.")
+    ] = True,
+    save_every: Annotated[
+        int | None, typer.Option("--save-every", min=1, metavar="N", help="And every N steps.")
+    ] = None,
+    test: Annotated[
+        bool, typer.Option("--test/--no-test", help="Measure the accuracy before and after.")
+    ] = True,
+    store: Annotated[
+        int | None,
+        typer.Option(
+            "--store", min=1, metavar="N", help="Keep N samples on the board and train on them."
+        ),
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Train on the samples that the board keeps.")
+    ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="With --replay: let the board train alone.")
+    ] = False,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train on a board, over its serial port, and report accuracy."""
+    for first, second in (
+        (("--steps", steps), ("--epochs", epochs)),
+        (("--resume", resume), ("--fresh", fresh)),
+        (("--store", store), ("--replay", replay)),
+    ):
+        if first[1] and second[1]:
+            raise UsageError(
+                f"{first[0]} and {second[0]} exclude each other", hint="give one of them"
+            )
+    if detach and not (replay and steps):
+        raise UsageError("--detach needs --replay and --steps", hint="--replay --steps N --detach")
+    from tte.data import load_dataset
+    from tte.device.port import SerialStream
+    from tte.device.run import read_program
+    from tte.device.train import TrainOptions, run_alone, train_on_board
+    from tte.report.progress import ProgressBar
+    from tte.report.schema import REPORT_NAME, write_json
+    from tte.report.tables import console
+
+    read_program(project)
+    if detach:
+        with SerialStream(port, baud) as stream:
+            samples = run_alone(project, stream, steps or 1, learning_rate)
+        if not quiet:
+            print(f"the board trains {steps} steps on its {samples} samples, alone")
+        return
+    dataset = load_dataset(data)
+    options = TrainOptions(
+        steps, epochs, learning_rate, seed, resume, fresh, save, save_every, test, store, replay
+    )
+    with (
+        SerialStream(port, baud) as stream,
+        ProgressBar(console(stderr=True), enabled=not quiet) as progress,
+    ):
+        report, stopped = train_on_board(project, dataset, stream, options, progress)
+    write_json(project / REPORT_NAME, report)
+    show(report, json, quiet)
+    if stopped:
+        raise KeyboardInterrupt
