@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tte.data import Dataset, sample_order
 from tte.device.client import Device, Hello
-from tte.device.link import CommandRefused, ConversationLost, Link, Stream
+from tte.device.link import ConversationLost, Link, Stream
 from tte.device.run import Interrupts, Progress, Run, Silent, fitting, read_program
 from tte.device.state import State, write_state
 from tte.errors import TteError
@@ -250,12 +250,11 @@ def run_alone(
     device, hello = open_board(stream, program)
     if not hello.samples:
         raise TteError("the board has no stored samples", hint="--store N puts N samples on it")
-    try:
-        device.set_learning_rate(learning_rate or float(program["learning_rate"]))
-        device.run(steps)
-    except CommandRefused as error:
+    if device.metrics().run_steps:
         raise TteError(
             "the board is training on its stored samples already",
             hint="tte train without --detach stops it",
-        ) from error
+        )
+    device.set_learning_rate(learning_rate or float(program["learning_rate"]))
+    device.run(steps)
     return hello.samples
