@@ -6,6 +6,7 @@
     kernels/              the kernels in use and their headers; kernels/armv7em/ the faster ones
                           and the assembly that they share
     board/                startup.c, port.c, board.h, link.ld; board/libc/ for zig and clang
+    board/renode/         what takes the place of all of it but startup.c on Renode's bare core
     host/                 the port of the developer's machine
     Makefile, CMakeLists.txt
 
@@ -39,6 +40,8 @@ LINK_FLAGS = (
     "-Wl,--entry=tte_reset",
     "-Wl,-z,noexecstack",
 )
+# The port for Renode's bare core, relative to the boards folder.
+RENODE_SOURCES = ("common/emulated/flash.c", "common/cmsdk_uart/port.c")
 
 
 def project_files(
@@ -117,6 +120,8 @@ def _copies(board: Board) -> dict[str, str]:
             files[f"src/{path.name}"] = _read(path)
     for source in board.sources:
         files[f"board/{PurePosixPath(source).name}"] = _read(boards / source)
+    for source in RENODE_SOURCES if board.is_bare_in_renode else ():
+        files[f"board/renode/{PurePosixPath(source).name}"] = _read(boards / source)
     return files
 
 

@@ -110,6 +110,13 @@ class Board:
     unicorn_cpu: str
     renode_platform: str
     renode_uart: str
+    # Memories of Renode's platform: name -> (origin, size in bytes).
+    renode_memory: dict[str, tuple[int, int]]
+
+    @property
+    def is_bare_in_renode(self) -> bool:
+        """Whether Renode runs this board as a bare core with a port of its own."""
+        return "renode" in self.emulators and not self.renode_platform
 
     @property
     def has_dsp(self) -> bool:
@@ -298,6 +305,10 @@ def _board(table: dict[str, Any]) -> Board:
         unicorn_cpu=str(emulator.get("unicorn_cpu", "")),
         renode_platform=str(emulator.get("renode_platform", "")),
         renode_uart=str(emulator.get("renode_uart", "")),
+        renode_memory={
+            str(name): (int(origin), int(size))
+            for name, (origin, size) in emulator.get("renode_memory", {}).items()
+        },
     )
 
 

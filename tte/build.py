@@ -84,20 +84,28 @@ def find_compiler(board: Board, preferred: str | None = None) -> Compiler:
     )
 
 
-def build_firmware(project_dir: Path, board: Board, compiler: Compiler) -> Firmware:
-    """Builds build/firmware.elf; does nothing where it is up to date."""
+def build_firmware(
+    project_dir: Path, board: Board, compiler: Compiler, for_renode: bool = False
+) -> Firmware:
+    """Builds build/firmware.elf; does nothing where it is up to date. `for_renode`: builds
+    build/renode.elf, with the port of board/renode/, where Renode does not model the board."""
+    bare = for_renode and board.is_bare_in_renode
     fast = sorted(project_dir.glob("kernels/armv7em/*.[cS]"))
     replaced = {path.name for path in fast}
     sources = [
         *sorted(project_dir.glob("src/*.c")),
         *fast,
         *(path for path in sorted(project_dir.glob("kernels/*.c")) if path.name not in replaced),
-        *sorted(project_dir.glob("board/*.c")),
+        *(
+            [project_dir / "board" / "startup.c", *sorted(project_dir.glob("board/renode/*.c"))]
+            if bare
+            else sorted(project_dir.glob("board/*.c"))
+        ),
     ]
     command = (*compiler.compile_command, *COMPILE_FLAGS, OPTIMISE_FLAG)
     command += ("-Isrc", "-Ikernels", "-Iboard")
     objects = _compile(project_dir, sources, command, compiler.version)
-    elf = project_dir / "build" / "firmware.elf"
+    elf = project_dir / "build" / ("renode.elf" if bare else "firmware.elf")
     link = (*compiler.link_command, OPTIMISE_FLAG, *LINK_FLAGS, "-T", "board/link.ld")
     key = _key(link, compiler.version, objects, [project_dir / "board" / "link.ld"])
     _unless_fresh(elf, key, lambda path: _link(project_dir, link, objects, path, board))

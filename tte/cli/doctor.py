@@ -14,6 +14,7 @@ def doctor_command(json: Json = None, quiet: Quiet = False) -> None:
     """Say what is installed, what is missing and how to get it."""
     from tte.board import list_boards, load_board
     from tte.build import COMPILERS, find_compiler
+    from tte.emulate.renode import find_renode
 
     checks: list[dict[str, str]] = []
 
@@ -36,6 +37,11 @@ def doctor_command(json: Json = None, quiet: Quiet = False) -> None:
         check(f"compiler {name}", version, "optional", remedy)
     qemu = _first_line("qemu-system-arm", "--version")
     check("qemu-system-arm", qemu, "optional", "sudo apt install qemu-system-arm")
+    try:
+        renode, remedy = find_renode()[1], ""
+    except TteError as error:
+        renode, remedy = "", error.hint.splitlines()[0] if error.hint else error.what
+    check("Renode", renode, "optional", remedy)
     host = next(
         (line for cc in ("cc", "gcc", "clang") if (line := _first_line(cc, "--version"))), ""
     )

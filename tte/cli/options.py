@@ -81,6 +81,7 @@ class CompilerName(str, Enum):
 class EmulatorName(str, Enum):
     unicorn = "unicorn"
     qemu = "qemu"
+    renode = "renode"
     host = "host"
 
 

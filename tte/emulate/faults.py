@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,34 @@ from tte.errors import FirmwareFault
 IDLE_OP = 0xFFFF
 # TTE_PORT_RESTART of tte_port.h: the firmware asks to be started again.
 RESTART_STATUS = 64
+# The longest report of startup.c, in bytes.
+REPORT_BYTES = 128
+_REPORT = re.compile(r"!FAULT ((?:\w+=0x[0-9a-f]{8} ?){7})\n")
+_EXCEPTIONS = {
+    2: "NMI",
+    3: "hard fault",
+    4: "memory management fault",
+    5: "bus fault",
+    6: "usage fault",
+}
+# Bits of the configurable fault status register, in the order in which they explain most.
+_CAUSES = {
+    4: "the exception frame could not be stored",
+    12: "the exception frame could not be stored",
+    0: "an instruction outside flash",
+    1: "an access that the MPU refuses",
+    8: "an instruction where there is no memory",
+    9: "an access where there is no memory",
+    16: "an undefined instruction",
+    17: "a jump to Arm state",
+    18: "a wrong exception return",
+    19: "an instruction of a coprocessor that is off",
+    24: "an unaligned access",
+    25: "a division by zero",
+}
+_STACKING_FAILED = 1 << 4 | 1 << 12
+_ADDRESS_VALID = 1 << 7 | 1 << 15
+
 # How far below the stack pointer an access may fall and still be a push.
 _PUSH_BYTES = 512
 
@@ -38,7 +67,28 @@ class Fault:
     pc_is_exact: bool = True
     sp: int | None = None
     address: int | None = None
-    op: int = IDLE_OP
+    op: int | None = IDLE_OP
+
+
+def find_report(text: str) -> Fault | None:
+    """What the fault handler of startup.c wrote, somewhere in `text`."""
+    found = _REPORT.search(text)
+    if found is None:
+        return None
+    values = {key: int(value, 16) for key, value in re.findall(r"(\w+)=0x(\w+)", found[1])}
+    cfsr = values["cfsr"]
+    causes = [cause for bit, cause in _CAUSES.items() if cfsr >> bit & 1]
+    reason = _EXCEPTIONS.get(values["exc"], f"exception {values['exc']}")
+    if causes:
+        reason += f": {causes[0]}"
+    stored = not cfsr & _STACKING_FAILED and values["pc"]
+    return Fault(
+        reason=reason,
+        pc=values["pc"] if stored else None,
+        sp=values["sp"],
+        address=values["addr"] if cfsr & _ADDRESS_VALID else None,
+        op=values["op"],
+    )
 
 
 def memory_fault(
@@ -67,9 +117,9 @@ def memory_fault(
     )
 
 
-def location(op: int, pc: int | None, image: FirmwareImage, program: dict[str, Any]) -> str:
+def location(op: int | None, pc: int | None, image: FirmwareImage, program: dict[str, Any]) -> str:
     """ "op 3, blocks.3.dw (tte_depthwise_conv2d_int8), in tte_requantize+0x12, pc 0x00000282"."""
-    parts = [op_name(op, program)]
+    parts = [] if op is None else [op_name(op, program)]
     if pc is not None:
         function = image.locate(pc)
         parts += [f"in {function}"] if function else []

@@ -62,6 +62,10 @@ class HostTransport:
     def count_ops(self, command: Callable[[], object]) -> dict[int, int] | None:
         return None
 
+    @property
+    def counted(self) -> None:
+        return None
+
     def close(self) -> None:
         try:
             self._end()

@@ -28,30 +28,6 @@ from tte.errors import FirmwareFault, TteError
 
 _POLL_S = 0.05
 _READ_BYTES = 65536
-_EXCEPTIONS = {
-    2: "NMI",
-    3: "hard fault",
-    4: "memory management fault",
-    5: "bus fault",
-    6: "usage fault",
-}
-# Bits of the configurable fault status register, in the order in which they explain most.
-_CAUSES = {
-    4: "the exception frame could not be stored",
-    12: "the exception frame could not be stored",
-    0: "an instruction outside flash",
-    1: "an access that the MPU refuses",
-    8: "an instruction where there is no memory",
-    9: "an access where there is no memory",
-    16: "an undefined instruction",
-    17: "a jump to Arm state",
-    18: "a wrong exception return",
-    19: "an instruction of a coprocessor that is off",
-    24: "an unaligned access",
-    25: "a division by zero",
-}
-_STACKING_FAILED = 1 << 4 | 1 << 12
-_ADDRESS_VALID = 1 << 7 | 1 << 15
 
 
 class QemuTransport:
@@ -151,6 +127,10 @@ class QemuTransport:
     def count_ops(self, command: Callable[[], object]) -> dict[int, int] | None:
         return None
 
+    @property
+    def counted(self) -> None:
+        return None
+
     def close(self) -> None:
         self._undo.close()
 
@@ -174,24 +154,9 @@ class QemuTransport:
     def _fault(self) -> FirmwareFault:
         status = self._process.returncode
         messages = self._messages.read_text(encoding="utf-8", errors="replace")
-        report = re.search(r"^!FAULT (.*)$", messages, re.MULTILINE)
-        if report is None:
+        fault = faults.find_report(messages)
+        if fault is None:
             return faults.ended(status, messages.strip())
-        values = {key: int(value, 16) for key, value in
-                  re.findall(r"(\w+)=0x([0-9a-f]+)", report.group(1))}  # fmt: skip
-        cfsr = values["cfsr"]
-        causes = [text for bit, text in _CAUSES.items() if cfsr >> bit & 1]
-        reason = _EXCEPTIONS.get(values["exc"], f"exception {values['exc']}")
-        if causes:
-            reason += f": {causes[0]}"
-        stored = not cfsr & _STACKING_FAILED and values["pc"]
-        fault = faults.Fault(
-            reason=reason,
-            pc=values["pc"] if stored else None,
-            sp=values["sp"],
-            address=values["addr"] if cfsr & _ADDRESS_VALID else None,
-            op=values["op"],
-        )
         return faults.memory_fault(fault, self._image, self._memory, self._program)
 
 

@@ -32,6 +32,11 @@ class Transport(Protocol):
         """Runs `command`; op index -> executed instructions. None: it cannot count (not run)."""
 
     @property
+    def counted(self) -> int | None:
+        """Instructions of the last inference or step, where the emulator counts them and the
+        firmware cannot."""
+
+    @property
     def bits_per_s(self) -> None:
         """There is no line."""
 
@@ -74,6 +79,9 @@ class Session(Device):
         by_op = tuple(counts.get(index, 0) for index in range(self._op_count))
         return OpCounts(self.instructions() or 0, by_op)
 
+    def instructions(self) -> int | None:
+        return super().instructions() or self._transport.counted
+
     def close(self) -> None:
         self._transport.close()
 
@@ -111,8 +119,8 @@ def start_transport(
     *,
     command_limit_s: float = COMMAND_LIMIT_S,
 ) -> Transport:
-    """Starts the firmware of a project. `emulator`: unicorn, qemu or host; the firmware, or the
-    host's program, is built where it is not given."""
+    """Starts the firmware of a project. `emulator`: unicorn, qemu, renode or host; the firmware,
+    or the host's program, is built where it is not given."""
     if emulator not in _OPENERS:
         raise TteError(f"unknown emulator {emulator!r}", hint="one of " + ", ".join(_OPENERS))
     board = load_board(program["board"])
@@ -162,6 +170,22 @@ def _open_qemu(
     return QemuTransport(firmware.elf_path, board, program, limit_s)
 
 
+def _open_renode(
+    project_dir: Path,
+    program: dict[str, Any],
+    board: Board,
+    firmware: Firmware | None,
+    limit_s: float,
+) -> Transport:
+    from tte.emulate.renode import RenodeTransport, find_renode
+
+    find_renode()
+    if firmware is None or board.is_bare_in_renode:
+        compiler = find_compiler(board, firmware.compiler_name if firmware else None)
+        firmware = build_firmware(project_dir, board, compiler, for_renode=True)
+    return RenodeTransport(firmware.elf_path, board, program, limit_s)
+
+
 def _build(project_dir: Path, program: dict[str, Any], board: Board) -> Firmware:
     return build_firmware(project_dir, board, find_compiler(board, program.get("compiler")))
 
@@ -170,5 +194,6 @@ _Opener = Callable[[Path, dict[str, Any], Board, Firmware | None, float], Transp
 _OPENERS: dict[str, _Opener] = {
     "unicorn": _open_unicorn,
     "qemu": _open_qemu,
+    "renode": _open_renode,
     "host": _open_host,
 }

@@ -122,6 +122,10 @@ class UnicornTransport:
             self._uc.ctl_flush_tb()
         return {op: count - before.get(op, 0) for op, count in self._counts.items()}
 
+    @property
+    def counted(self) -> None:
+        return None
+
     def close(self) -> None:
         self._worker.close()
 

@@ -110,12 +110,14 @@ __attribute__((noinline)) void misbehave(int what)
     case READ_LAST_WORD:
         logits[0] = (int32_t)(end[-1] & 0);
         break;
+#ifdef __ARM_FEATURE_IDIV
     case DIVIDE_BY_ZERO: {
         uint32_t quotient;
         __asm__ volatile("udiv %0, %1, %2" : "=r"(quotient) : "r"(7u), "r"(0u));
         logits[0] = (int32_t)quotient;
         break;
     }
+#endif
     default:
         break;
     }

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Platform descriptions and scripts for Renode.
+
+A board that Renode models is its platform with the sizes changed; any other is a bare Cortex-M with
+a serial line, for which board/renode/ of the project has a port. Every script writes absolute
+paths without spaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from tte.board import Board, Limits
+from tte.codegen.project import render
+from tte.errors import TteError
+
+MACHINE = "tte"
+BARE_UART = "sysbus.uart"
+_PAGE_BYTES = 4096
+# How far behind the end of a memory an access is named by its tag.
+_TAGGED_BYTES = 1 << 20
+# Of its own time, without a request; then the script ends, for whoever started it is gone.
+_IDLE_MS = 600_000
+# What Renode calls a core where that is not our name.
+_CPU_TYPES = {"cortex-m0plus": "cortex-m0+", "cortex-m7f": "cortex-m7", "cortex-m33f": "cortex-m33"}
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """What the firmware uses of one memory, in whole pages."""
+
+    name: str
+    origin: int
+    size_bytes: int
+
+    @property
+    def end(self) -> int:
+        return self.origin + self.size_bytes
+
+
+def uart_of(board: Board) -> str:
+    """The serial line's name in Renode."""
+    return f"sysbus.{board.renode_uart}" if board.renode_platform else BARE_UART
+
+
+def platform_text(board: Board, limits: Limits, flash_limit_bytes: int) -> str:
+    """board.repl: the machine with exactly the memory that the limits allow."""
+    areas = _areas(board, limits, flash_limit_bytes)
+    resized = {
+        name: max(area.end for area in areas if origin <= area.origin < origin + size) - origin
+        for name, (origin, size) in board.renode_memory.items()
+    }
+    missing = [
+        (area.name, area.origin, area.size_bytes)
+        for area in areas
+        if not any(
+            origin <= area.origin < origin + size for origin, size in board.renode_memory.values()
+        )
+    ]
+    values: dict[str, object] = {
+        "board": board,
+        "resized": sorted(resized.items()),
+        "memories": missing,
+        "outside": list(_outside(board, areas)),
+        "cpu_type": _CPU_TYPES.get(board.core, board.core),
+        "mips": max(1, board.clock_hz // 1_000_000),
+    }
+    return render("renode/board.repl.j2", values)
+
+
+def run_script(
+    board: Board, folder: PurePosixPath, vectors: int, counter: int, limit_ms: int
+) -> str:
+    """run.resc: runs folder/firmware.elf on folder/board.repl. `vectors`: where its vector table
+    is, `counter`: the function whose calls delimit what is counted."""
+    if not str(folder).isascii() or any(c in str(folder) for c in " \"'\\$`"):
+        raise TteError(
+            "Renode cannot work in this folder",
+            where=str(folder),
+            why="its scripts take no spaces, quotes or letters beyond ASCII in a path",
+            hint="set TMPDIR to a plain path like /tmp",
+        )
+    values: dict[str, object] = {
+        "folder": folder,
+        "uart": uart_of(board),
+        "vectors": vectors,
+        "counter": counter & ~1,
+        "idle_ms": _IDLE_MS,
+        "limit_ms": limit_ms,
+        "bytes_per_ms": _bytes_per_ms(board),
+    }
+    return render("renode/run.resc.j2", values)
+
+
+def _bytes_per_ms(board: Board) -> int:
+    """How fast requests may come. The bare port polls a queue without end; a driver of a board
+    loses what comes faster than its line."""
+    if not board.renode_platform or board.uart is None:
+        return 1 << 30
+    return max(1, board.uart.baud // 10_000)
+
+
+def _areas(board: Board, limits: Limits, flash_limit_bytes: int) -> list[Area]:
+    areas = [
+        Area("flash", board.flash.origin, _pages(limits.flash_bytes)),
+        Area("sram", board.sram.origin, _pages(limits.sram_bytes)),
+    ]
+    if board.fast is not None:
+        areas.append(Area("fast", board.fast.origin, _pages(limits.fast_bytes)))
+    storage = board.storage_beside(flash_limit_bytes)
+    if storage is not None:
+        areas.append(Area("storage", storage.origin, _pages(storage.size_bytes)))
+    return areas
+
+
+def _outside(board: Board, areas: list[Area]) -> Iterator[tuple[str, int, int]]:
+    """(name, first, last) of what lies behind each memory, up to the next."""
+    starts = [area.origin for area in areas] + [board.peripherals.origin]
+    for area in areas:
+        end = min([start for start in starts if start >= area.end], default=1 << 32)
+        end = min(end, area.end + _TAGGED_BYTES)
+        if end > area.end:
+            yield f"OUTSIDE_{area.name.upper()}", area.end, end - 1
+
+
+def _pages(size_bytes: int) -> int:
+    return -(-size_bytes // _PAGE_BYTES) * _PAGE_BYTES
