@@ -70,9 +70,7 @@ def platform_text(board: Board, limits: Limits, flash_limit_bytes: int) -> str:
     return render("renode/board.repl.j2", values)
 
 
-def run_script(
-    board: Board, folder: PurePosixPath, vectors: int, counter: int, limit_ms: int
-) -> str:
+def run_script(board: Board, folder: PurePosixPath, vectors: int, counter: int) -> str:
     """run.resc: runs folder/firmware.elf on folder/board.repl. `vectors`: where its vector table
     is, `counter`: the function whose calls delimit what is counted."""
     if not str(folder).isascii() or any(c in str(folder) for c in " \"'\\$`"):
@@ -88,7 +86,6 @@ def run_script(
         "vectors": vectors,
         "counter": counter & ~1,
         "idle_ms": _IDLE_MS,
-        "limit_ms": limit_ms,
         "bytes_per_ms": _bytes_per_ms(board),
     }
     return render("renode/run.resc.j2", values)

@@ -215,7 +215,7 @@ def install_dotnet(machine: Machine) -> None:
 
     file = types.SimpleNamespace(
         Exists=os.path.isfile,
-        ReadAllBytes=lambda path: Path(path).read_bytes(),
+        ReadAllText=lambda path: Path(path).read_text(),
         WriteAllText=lambda path, text: Path(path).write_text(text),
         Delete=os.unlink,
         Move=move,

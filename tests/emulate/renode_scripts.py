@@ -36,8 +36,8 @@ _NODES = (
     ast.Module, ast.Import, ast.ImportFrom, ast.alias, ast.Assign, ast.AugAssign, ast.Expr,
     ast.Call, ast.Attribute, ast.Name, ast.Load, ast.Store, ast.Constant, ast.BinOp, ast.Add,
     ast.Mod, ast.Compare, ast.Lt, ast.Gt, ast.Eq, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp,
-    ast.Not, ast.Subscript, ast.Tuple, ast.List, ast.ListComp, ast.comprehension, ast.While,
-    ast.If, ast.IfExp, ast.Break, ast.Continue,
+    ast.Not, ast.Subscript, ast.Slice, ast.Tuple, ast.List, ast.ListComp, ast.comprehension,
+    ast.While, ast.If, ast.IfExp, ast.Break, ast.Continue,
 )  # fmt: skip
 _BLOCK_MODULES = {"sys", "System", "Antmicro.Renode.Time", "Antmicro.Renode.Core.EmulationManager"}
 _HOOK_MODULES = {"sys"}

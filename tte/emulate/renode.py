@@ -110,7 +110,6 @@ class RenodeTransport:
                 PurePosixPath(self._folder.as_posix()),
                 self._vectors(),
                 counter,
-                VIRTUAL_LIMIT_MS,
             )
             (self._folder / "run.resc").write_text(script, encoding="ascii")
             shutil.copyfile(elf_path, self._folder / "firmware.elf")
@@ -157,8 +156,9 @@ class RenodeTransport:
         return None
 
     def receive(self, timeout_s: float | None) -> bytes:
+        limit_ms = VIRTUAL_LIMIT_MS if timeout_s is None else max(1, round(timeout_s * 1000))
         request = self._folder / "partial-request"
-        request.write_bytes(self._input)
+        request.write_text(f"{limit_ms}:{self._input.hex()}", encoding="ascii")
         self._input.clear()
         request.rename(self._folder / f"request{self._turn}")
         state, size = self._await_reply()
@@ -167,7 +167,7 @@ class RenodeTransport:
             data = stream.read(size - self._taken)
         self._taken = size
         self._look_for_faults(data)
-        if state == "late":
+        if state == "late" and timeout_s is None:
             raise FirmwareFault(
                 f"the firmware did not answer within {VIRTUAL_LIMIT_MS / 1000:g} s of its own time",
                 why="it hangs, or sleeps for ever",
