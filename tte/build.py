@@ -244,13 +244,15 @@ def _compile(
         )
     folder = project_dir / "build" / "objects"
     folder.mkdir(parents=True, exist_ok=True)
-    headers = sorted(
-        path for name in ("src", "kernels", "board") for path in (project_dir / name).rglob("*.h")
+    kernel_headers, others = (
+        sorted(path for name in names for path in (project_dir / name).rglob("*.h"))
+        for names in (["kernels"], ["src", "board"])
     )
 
     def compile_one(source: Path) -> Path:
         name = source.relative_to(project_dir).as_posix()
-        key = _key((*command, name), version, [source], headers)
+        own = [] if name.startswith("kernels/") else others  # kernels know no network
+        key = _key((*command, name), version, [source], kernel_headers, own)
         compiled = folder / f"{source.stem}-{key}.o"
         if not compiled.is_file():
             partial = compiled.with_suffix(f".{os.getpid()}.tmp")
