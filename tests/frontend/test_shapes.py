@@ -152,6 +152,24 @@ def test_a_real_transpose(tmp_path: Path) -> None:
     assert kinds(check(net, y, tmp_path)) == ["conv2d", "transpose", "conv2d", "conv2d", "add"]
 
 
+def test_two_transposes_of_one_map(tmp_path: Path) -> None:
+    """Flattened, they have one shape but not one order."""
+    net = Net((1, 3, 4, 5))
+    y = net.node("Relu", net.conv("x", 3, 3, 1))
+    swapped = net.node("Transpose", y, perm=[0, 1, 3, 2])
+    vectors = [net.node("Flatten", one) for one in (y, swapped)]
+    check(net, net.gemm(net.node("Concat", *vectors, axis=1), 4, 120), tmp_path)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_constant_for_each_position(first: bool, tmp_path: Path) -> None:
+    """Of a map of one channel, in which axes of one element may stand anywhere."""
+    net = Net((1, 1, 4, 5))
+    operands = [net.normal(1, 1, 4, 3), net.node("MatMul", "x", net.normal(5, 3))]
+    y = net.node("Sub", *(operands if first else operands[::-1]))
+    check(net, net.gemm(net.node("Flatten", y), 4, 12), tmp_path)
+
+
 def test_reshapes_of_vectors(tmp_path: Path) -> None:
     """A decoder: a vector becomes a map, which another Reshape takes apart in another way."""
     net = Net((1, 7))

@@ -124,7 +124,7 @@ class _Importer:
         self.where = where
         self.channels_last = channels_last  # of the input
         self.input_is_moved = False  # transposed before anything else is done with it
-        self.stored_as: dict[tuple[str, tuple[int, ...], tuple[int, ...]], str] = {}
+        self.stored_as: dict[tuple[str, ReshapeAttrs | TransposeAttrs], str] = {}
         self.builder = GraphBuilder(file.name)
         self.values: dict[str, _Value] = {}
         self.nodes: list[OnnxNode] = []
@@ -469,10 +469,9 @@ class _Importer:
         spec = FLOAT_OPS[kind]
         layouts = [self.layout(name) for name in inputs if name not in self.new_weights]
         main = max(layouts, key=lambda layout: (len(layout.shape), math.prod(layout.shape)))
-        usual = channels_last(len(main.shape))
         if order is None:
-            as_stored = spec.any_order and main.ordered(usual).moving != main.moving
-            order = main.memory if as_stored else usual
+            usual = channels_last(len(main.shape))
+            order = main.settled.memory if spec.any_order else usual
         tensors = []
         for name in inputs:
             if name not in self.new_weights:
@@ -503,7 +502,7 @@ class _Importer:
             return self.transposed(tensor, layout, wanted.moving, shape)
         if self.builder.tensors[tensor].type.shape == shape:
             return tensor
-        return self.derived("reshape", tensor, shape, (), ReshapeAttrs(shape))
+        return self.derived("reshape", tensor, ReshapeAttrs(shape))
 
     def transposed(
         self, tensor: str, layout: Layout, moving: Sequence[int], shape: tuple[int, ...]
@@ -512,17 +511,15 @@ class _Importer:
         dims, perm = moves(layout, moving)
         if len(dims) > MAX_DIMS:
             raise self.fail(f"a transpose of {len(dims)} dimensions is needed, which is too many")
-        return self.derived("transpose", tensor, shape, moving, TransposeAttrs(dims, perm, shape))
+        return self.derived("transpose", tensor, TransposeAttrs(dims, perm, shape))
 
-    def derived(
-        self, kind: str, tensor: str, shape: tuple[int, ...], moving: Sequence[int], attrs: Any
-    ) -> str:
+    def derived(self, kind: str, tensor: str, attrs: ReshapeAttrs | TransposeAttrs) -> str:
         """The output of an op that changes the order or the shape alone; made once."""
-        key = (tensor, shape, tuple(moving))
+        key = (tensor, attrs)
         if key not in self.stored_as:
-            source = self.builder.tensors[tensor]
+            quant = self.builder.tensors[tensor].quant
             name = self.unique(f"{tensor}_{kind}d")
-            self.builder.tensor(name, shape, "float32", Role.ACTIVATION, quant=source.quant)
+            self.builder.tensor(name, attrs.shape, "float32", Role.ACTIVATION, quant=quant)
             op_name, number = f"{self.node.name}_{kind}", 2
             while op_name in self.emitted or op_name in self.op_names:
                 op_name, number = f"{self.node.name}_{kind}_{number}", number + 1

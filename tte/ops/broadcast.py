@@ -96,7 +96,7 @@ def operands(node: OnnxNode, importer: Importer) -> list[str] | None:
         return None
     first = constants[0] is not None
     name, value = node.inputs[0 if first else 1], constants[0 if first else 1]
-    layout = importer.layout(node.inputs[1 if first else 0])
+    layout = importer.layout(node.inputs[1 if first else 0]).settled
     rank = len(layout.shape)
     assert value is not None
     shape = (1,) * (rank - value.ndim) + value.shape

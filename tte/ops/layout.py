@@ -61,6 +61,13 @@ class Layout:
         """Where the file's axis is in `map_shape`; 0 for one of size 1 that is not there."""
         return self.axes.index(file_axis) if file_axis in self.axes else 0
 
+    @property
+    def settled(self) -> Layout:
+        """The same elements in the same places: channels last where that is so, else as they
+        are. Axes of one element may stand anywhere."""
+        usual = self.ordered(channels_last(len(self.shape)))
+        return usual if usual.moving == self.moving else self
+
     def ordered(self, memory: Sequence[int]) -> Layout:
         """The same shape, stored in another order."""
         return Layout(self.shape, tuple(memory))
