@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("errors",),
     ("resources",),
-    ("ir", "board", "data"),
+    ("ir", "board", "data", "artifacts"),
     ("training",),
     ("program",),
     ("ops",),
@@ -39,7 +39,7 @@ RESERVED = {
     "ai_edge_litert": set(),
     "jinja2": {"codegen"},
     "unicorn": {"emulate"},
-    "elftools": {"build", "emulate"},
+    "elftools": {"artifacts", "build", "emulate"},
     "typer": {"cli"},
     "rich": {"report"},
     "matplotlib": {"report"},

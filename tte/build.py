@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tte.artifacts import write_artifacts
 from tte.board import Board
 from tte.codegen.project import COMPILE_FLAGS, LINK_FLAGS, OPTIMISE_FLAG
 from tte.errors import DoesNotFit, TteError
@@ -87,8 +88,9 @@ def find_compiler(board: Board, preferred: str | None = None) -> Compiler:
 def build_firmware(
     project_dir: Path, board: Board, compiler: Compiler, for_renode: bool = False
 ) -> Firmware:
-    """Builds build/firmware.elf; does nothing where it is up to date. `for_renode`: builds
-    build/renode.elf, with the port of board/renode/, where Renode does not model the board."""
+    """Builds build/firmware.elf, and .bin, .hex and .uf2 beside it; nothing that is up to date.
+    `for_renode`: builds build/renode.elf, with the port of board/renode/, where Renode does not
+    model the board."""
     bare = for_renode and board.is_bare_in_renode
     fast = sorted(project_dir.glob("kernels/armv7em/*.[cS]"))
     replaced = {path.name for path in fast}
@@ -109,6 +111,7 @@ def build_firmware(
     link = (*compiler.link_command, OPTIMISE_FLAG, *LINK_FLAGS, "-T", "board/link.ld")
     key = _key(link, compiler.version, objects, [project_dir / "board" / "link.ld"])
     _unless_fresh(elf, key, lambda path: _link(project_dir, link, objects, path, board))
+    write_artifacts(elf, board.uf2_family)
     return read_firmware(elf, compiler)
 
 

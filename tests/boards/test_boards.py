@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real boards: their firmware starts, talks, trains, saves and restarts, in unicorn with models of
+their peripherals; and lies in memory as the manuals demand."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from tests.boards import CHIPS
+from tests.boards.conftest import Build, Built
+from tte.board import list_boards, load_board
+from tte.device import ConversationLost, Device
+
+REAL_BOARDS = [name for name in list_boards() if load_board(name).uart is not None]
+
+
+def test_every_real_board_has_a_model() -> None:
+    assert set(REAL_BOARDS) == set(CHIPS)
+    assert len({load_board(name).probe for name in REAL_BOARDS}) == len(REAL_BOARDS)
+
+
+@pytest.mark.parametrize("name", REAL_BOARDS)
+def test_a_board_trains_like_the_host(
+    name: str, build: Build, train: Callable[[Device], bytes], expected: bytes
+) -> None:
+    built = build(name)
+    machine = built.machine()
+    session = built.session(machine)
+    assert built.board.uart is not None
+    machine.chip.check_line(built.board.uart.baud)
+    assert machine.mpu_is_on
+    assert train(session) == expected
+    assert session.stack_bytes() < built.board.stack_reserve_bytes
+    assert session.save() == 1
+    session.train(np.zeros(built.program["input"]["shape"], np.int8).ravel(), 0)
+    assert session.state() != expected
+    session.restart()
+    with pytest.raises(ConversationLost):
+        session.metrics()
+    hello = session.hello()
+    assert (hello.checkpoint, session.state()) == (1, expected)
+
+
+def test_interrupts_come_at_any_instruction(
+    build: Build, train: Callable[[Device], bytes], expected: bytes
+) -> None:
+    built = build("stm32f4-discovery")
+    machine = built.machine(interrupt_every=10007)
+    assert train(built.session(machine)) == expected
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "zig"])
+@pytest.mark.parametrize("name", REAL_BOARDS)
+def test_firmware_lies_where_the_board_has_memory(name: str, compiler: str, build: Build) -> None:
+    built = build(name, compiler)
+    board, limits = built.board, built.limits
+    flash = range(board.flash.origin, board.flash.origin + limits.flash_bytes)
+    sram = range(board.sram.origin, board.sram.origin + limits.sram_bytes)
+    fast = range(0)
+    if board.fast is not None:
+        fast = range(board.fast.origin, board.fast.origin + limits.fast_bytes)
+    assert limits.fast_bytes + limits.sram_bytes <= board.sram_bytes
+    with built.firmware.elf_path.open("rb") as stream:
+        elf = ELFFile(stream)
+        symbols = {s.name: s["st_value"] for s in elf.get_section_by_name(".symtab").iter_symbols()}
+        for section in elf.iter_sections():
+            if not section["sh_flags"] & 2 or not section["sh_size"]:
+                continue
+            start, last = section["sh_addr"], section["sh_addr"] + section["sh_size"] - 1
+            places = [flash] if section.name in (".text", ".rodata") else [sram, fast]
+            assert any(start in place and last in place for place in places), section.name
+            if section.name in (".stack", ".data") and board.fast is not None:
+                assert start in fast
+        for segment in elf.iter_segments("PT_LOAD"):
+            assert not segment["p_filesz"] or segment["p_paddr"] in flash
+    vectors = _vectors(built, symbols["tte_stack_top"])
+    assert vectors[1] == symbols["tte_reset"] | 1
+    assert board.uart is not None
+    handler = vectors[16 + board.uart.irq]
+    assert handler == symbols["tte_port_interrupt"] | 1
+    for index, vector in enumerate(vectors[1:], 1):
+        used = index in (1, 2, 3, 4, 5, 6, 11, 12, 14, 15, 16 + board.uart.irq)
+        assert (vector & 1 and vector in flash) if used else vector == 0, index
+
+
+def _vectors(built: Built, stack_top: int) -> list[int]:
+    """The vector table: it begins with the initial stack pointer."""
+    image = (built.folder / "build" / "firmware.bin").read_bytes()
+    uart = built.board.uart
+    assert uart is not None
+    offset = 0x100 if built.board.uf2_family is not None else 0
+    vectors = struct.unpack_from(f"<{17 + uart.irq}I", image, offset)
+    assert vectors[0] == stack_top
+    return list(vectors)
