@@ -11,11 +11,13 @@ from typing import Any
 from tte.board import Board
 from tte.codegen.project import project_files, render
 from tte.codegen.view import ProgramView
+from tte.export import to_onnx, trained_weights
 from tte.ops.loss import LossAttrs
 from tte.program import Program
 from tte.resources import runtime_dir
 
 MANIFEST_SCHEMA = "tte-program/1"
+MODEL_NAME = "model.onnx"
 
 
 def render_project(program: Program) -> dict[str, str]:
@@ -45,11 +47,15 @@ def _source(symbol: str, board: Board) -> str:
 
 
 def emit_project(program: Program, out_dir: Path) -> None:
-    """Writes all files below `out_dir`, which exists."""
+    """Writes all files below `out_dir`, which exists; model.onnx is what the device computes before
+    it is trained."""
     for path, text in render_project(program).items():
         target = out_dir / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
+    if program.forward is not None:
+        model = to_onnx(program.forward, program.ending)
+        (out_dir / MODEL_NAME).write_bytes(model)
 
 
 def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
@@ -110,6 +116,12 @@ def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
             ],
         },
         "state": [{"name": entry.name, "bytes": entry.bytes} for entry in view.state],
+        "weights": []
+        if program.forward is None
+        else [
+            asdict(weight)
+            for weight in trained_weights(program.forward, program.plan, program.trained)
+        ],
         "ops": [
             {
                 "op": call.name,

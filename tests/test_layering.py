@@ -19,7 +19,7 @@ LAYERS = (
     ("training",),
     ("program",),
     ("ops",),
-    ("frontend", "passes", "reference"),
+    ("frontend", "passes", "reference", "export"),
     ("pipeline",),
     ("codegen",),
     ("build",),
@@ -33,7 +33,7 @@ RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 
 # Third-party packages and the parts that may import them.
 RESERVED = {
-    "onnx": {"frontend"},
+    "onnx": {"frontend", "export"},
     "tflite": {"frontend"},
     "flatbuffers": {"frontend"},
     "ai_edge_litert": set(),

@@ -84,6 +84,7 @@ class Prepared:
     class_names: tuple[str, ...]
     model_sha256: str
     loss: Loss = DEFAULT_LOSS
+    ending: str = ""  # "softmax" or "sigmoid", which is in the loss now
 
 
 def compile_model(model_path: Path, dataset: Dataset, options: CompileOptions) -> Program:
@@ -128,6 +129,7 @@ def prepare(model_path: Path, dataset: Dataset, options: CompileOptions) -> Prep
         dataset.class_names,
         hashlib.sha256(model_path.read_bytes()).hexdigest(),
         loss,
+        _ending(imported, loss_name),
     )
 
 
@@ -159,6 +161,8 @@ def lower(prepared: Prepared, plan: TrainPlan, options: CompileOptions) -> Progr
         schedule=order,
         memory=memory,
         streams=streams,
+        forward=forward,
+        ending=prepared.ending,
     )
 
 
@@ -170,6 +174,12 @@ def arrange(graph: Graph, streamed: bool) -> tuple[Graph, Schedule, tuple[Stream
     chained, streams = stream(ordered, lambda other: live_bytes(*schedule(other)))
     ordered, order = schedule(chained)
     return ordered, order, streams
+
+
+def _ending(graph: Graph, loss: str) -> str:
+    """The last operator of the model, where the loss has it."""
+    taken_over = {CROSS_ENTROPY: "softmax", BCE: "sigmoid"}
+    return ends_in(graph) if taken_over.get(loss) == ends_in(graph) else ""
 
 
 def _choose_loss(graph: Graph, dataset: Dataset, options: CompileOptions) -> str:

@@ -44,6 +44,8 @@ class Program:
     memory: MemoryPlan
     streams: tuple[StreamDecision, ...] = ()
     loss: Loss = DEFAULT_LOSS
+    forward: Graph | None = None  # before anything was added to train it
+    ending: str = ""  # "softmax" or "sigmoid": what the loss took over
 
     @property
     def trained(self) -> tuple[str, ...]:

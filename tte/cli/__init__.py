@@ -19,6 +19,7 @@ from tte.cli.ops import ops_command
 from tte.cli.report import report_command
 from tte.cli.serve import serve_command
 from tte.cli.train import train_command
+from tte.cli.weights import weights_app
 
 COMMANDS = (
     ("compile", compile_command),
@@ -34,6 +35,7 @@ COMMANDS = (
 )
 for _name, _function in COMMANDS:
     app.command(_name)(guarded(_function))
+app.add_typer(weights_app, name="weights")
 
 
 def main() -> None:

@@ -31,6 +31,9 @@ def emulate_command(
         int | None,
         typer.Option("--seed", min=0, max=2**32 - 1, help="Order of the samples."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Start from the state that the last run ended with.")
+    ] = False,
     compiler: Compiler = None,
     json: Json = None,
     quiet: Quiet = False,
@@ -53,4 +56,5 @@ def emulate_command(
         learning_rate=learning_rate,
         seed=seed,
         compiler=name_of(compiler),
+        resume=resume,
     )

@@ -24,7 +24,7 @@ from tte.device.run import (
     read_program,
     read_target,
 )
-from tte.device.state import State, write_state
+from tte.device.state import State, read_state, write_state
 from tte.emulate.session import OpCounts, Session, open_session
 from tte.report.schema import (
     build_report,
@@ -47,10 +47,11 @@ def emulate(
     learning_rate: float | None = None,
     seed: int | None = None,
     compiler: str | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Trains `steps` steps (default: one epoch) in an emulator; the report, `tte-report/1`. The
-    trained state is in DIR/state.bin afterwards.
+    trained state is in DIR/state.bin afterwards; `resume` starts from the one that is there.
 
     Ctrl-C ends the training after the current step and the report tells the steps done; a second
     one skips the accuracy afterwards too.
@@ -59,16 +60,20 @@ def emulate(
     dataset = fitting(dataset, program)
     rate = float(program["learning_rate"]) if learning_rate is None else learning_rate
     count = steps if steps is not None else (epochs or 1) * len(dataset.x_train)
-    order = sample_order(len(dataset.x_train), count, program["seed"] if seed is None else seed)
+    start = read_state(project_dir, program) if resume else State(program["id"], 0, b"")
+    seed = program["seed"] if seed is None else seed
+    order = sample_order(len(dataset.x_train), count, seed, start.steps)
     firmware = None
     if emulator != "host":
         board = load_board(program["board"])
         found = find_compiler(board, compiler or program.get("compiler"))
         firmware = build_firmware(project_dir, board, found)
     with open_session(emulator, project_dir, program, firmware) as session:
+        if resume:
+            session.set_state(start.data)
         run = _Run(session, program, dataset, progress or Silent())
         report = run.report(order, rate, firmware)
-        write_state(project_dir, State(program["id"], session.steps, run.state))
+        write_state(project_dir, State(program["id"], start.steps + session.steps, run.state))
         return report
 
 
