@@ -36,7 +36,7 @@ def pull(project_dir: Path, program: Mapping[str, Any], state: State) -> bytes:
     parts = _parts(program, state.data)
     trained = {
         weight.initializer: weight.into_file(
-            _codes(weight, parts[weight.state], arrays), _found(arrays, weight, where)
+            _codes(weight, parts[weight.state], arrays), arrays[weight.initializer]
         )
         for weight in _weights(program)
     }
@@ -58,11 +58,11 @@ def push(project_dir: Path, program: Mapping[str, Any], model: Path) -> State:
     arrays, metadata = read_weights(_read(model, "tte weights pull writes one"), str(model))
     trained = _weights(program)
     states = {weight.state for weight in trained}
+    wholes = [_found(arrays, weight, frozen[weight.initializer].dtype, model) for weight in trained]
     _check_frozen(frozen, arrays, {weight.initializer for weight in trained}, model)
     kept = _kept_state(metadata, program, str(model))
     parts = _parts(program, kept.data if kept else bytes(_size(program)))
-    for weight in trained:
-        whole = _found(arrays, weight, model)
+    for weight, whole in zip(trained, wholes, strict=True):
         codes = weight.from_file(whole)
         _check_codes(weight, codes, model)
         _check_rest(weight, whole, frozen[weight.initializer], model)
@@ -143,13 +143,17 @@ def _read(path: Path, hint: str) -> bytes:
         ) from error
 
 
-def _found(arrays: Mapping[str, NDArray[Any]], weight: TrainedWeight, where: Path) -> NDArray[Any]:
+def _found(
+    arrays: Mapping[str, NDArray[Any]], weight: TrainedWeight, dtype: Any, where: Path
+) -> NDArray[Any]:
     array = arrays.get(weight.initializer)
-    if array is None or array.size != int(np.prod(weight.shape)):
+    if array is None or array.size != int(np.prod(weight.shape)) or array.dtype != dtype:
         raise TteError(
-            f"the model has no weights {weight.initializer!r} of shape {list(weight.shape)}",
+            f"the model has no weights {weight.initializer!r} of {dtype} {list(weight.shape)}",
             where=str(where),
-            why="it was not pulled from this project" if array is None else "their shape differs",
+            why="it was not pulled from this project"
+            if array is None
+            else f"they are {array.dtype} {list(array.shape)}",
             hint="tte weights pull writes files that fit",
         )
     return array
@@ -164,10 +168,14 @@ def _check_frozen(
     """Whatever is not trained is as in the project: it lies in flash and cannot be changed."""
     for name, expected in own.items():
         found = arrays.get(name)
-        same = found is not None and found.dtype == expected.dtype and found.size == expected.size
-        if name in trained and same:
+        if name in trained:
             continue
-        if not same or found is None or found.tobytes() != expected.tobytes():
+        if (
+            found is None
+            or found.dtype != expected.dtype
+            or found.shape != expected.shape
+            or found.tobytes() != expected.tobytes()
+        ):
             raise TteError(
                 f"the model's {name!r} is not the project's",
                 where=str(where),
