@@ -17,6 +17,7 @@ import typer
 from tests.tflite_models import RELU, TfNet
 from tte import __version__, cli
 from tte.cli import options
+from tte.cli.options import CalibrationName
 from tte.errors import FirmwareFault
 from tte.report.progress import ProgressBar
 
@@ -87,6 +88,7 @@ USAGE_ERRORS: list[tuple[str, ...]] = [
     (*COMPILE, "--std", "0"),
     (*COMPILE, "--std", "1,-2"),
     (*COMPILE, "--compiler", "tcc"),
+    (*COMPILE, "--calibration", "median"),
     ("emulate", "out"),
     ("emulate", "out", "--data", "d", "--steps", "0"),
     ("emulate", "out", "--data", "d", "--steps", "1.5"),
@@ -235,6 +237,17 @@ def test_doctor(tte: Run) -> None:
 def compile_to(tte: Run, model: Path, data: Path, out: Path, *more: object) -> Result:
     options = ("--board", "mps2-an386", "--data", data, "--update", "head", "-o", out)
     return tte("compile", model, *options, *more)
+
+
+def test_calibration(tte: Run, digits_model: Path, data: Path, tmp_path: Path) -> None:
+    """Each way to choose ranges gives scales of its own."""
+    found = set()
+    for method in CalibrationName:
+        dump = tmp_path / method.value
+        more = ("--calibration", method.value, "--dump", dump, "--quiet")
+        assert compile_to(tte, digits_model, data, tmp_path / "out", *more).status == 0
+        found.add((dump / "3-quantize.txt").read_text(encoding="utf-8"))
+    assert len(found) == len(CalibrationName)
 
 
 def test_nothing_else_is_overwritten(

@@ -20,6 +20,7 @@ from tte.ir import Graph, Schedule, StreamDecision, TrainPlan
 from tte.ir.text import graph_text, memory_text, plan_text, schedule_text
 from tte.ir.verify import verify
 from tte.passes.calibrate import calibrate
+from tte.passes.correct_biases import correct_biases
 from tte.passes.differentiate import differentiate
 from tte.passes.fold import drop_sigmoid, ends_in, fold
 from tte.passes.head import replace_head
@@ -46,6 +47,7 @@ from tte.training import (
 _Stage = TypeVar("_Stage")
 
 CALIBRATION_SAMPLES = 128
+BIAS_SAMPLES = 32
 GRADIENT_SAMPLES = 64
 FRESH_HEAD_HEADROOM = 2.0
 
@@ -66,6 +68,7 @@ class CompileOptions:
     loss: str = "auto"
     label_smoothing: float = 0.0
     class_weights: str | tuple[float, ...] = ()  # or "balanced"
+    calibration: str = "minmax"  # see tte/passes/calibrate.py
     dump_dir: Path | None = None
 
 
@@ -108,8 +111,9 @@ def prepare(model_path: Path, dataset: Dataset, options: CompileOptions) -> Prep
     folded = dump("2-fold", graph_text, verify(folded))
     dataset = _fitted(dataset, folded, loss_name)
     samples = _calibration_samples(dataset, folded, options)
-    calibrated = calibrate(folded, samples.real)
-    forward = dump("3-quantize", graph_text, verify(quantize(calibrated)))
+    calibrated = calibrate(folded, samples.real, options.calibration)
+    forward = correct_biases(quantize(calibrated), calibrated, samples.real[:BIAS_SAMPLES], run_op)
+    forward = dump("3-quantize", graph_text, verify(forward))
     spec = _input_spec(forward, options)
     transform = InputTransform(spec.scale, spec.zero_point, spec.mean, spec.std)
     loss = make_loss(

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tte.cli.options import (
+    CalibrationName,
     Compiler,
     Data,
     Json,
@@ -79,6 +80,12 @@ def compile_command(
             help="What a sample of each class counts.",
         ),
     ] = None,
+    calibration: Annotated[
+        CalibrationName,
+        typer.Option(
+            "--calibration", help="How ranges of float models are chosen; see docs/models.md."
+        ),
+    ] = CalibrationName.minmax,
     no_stream: Annotated[
         bool, typer.Option("--no-stream", help="Keep every map whole; see docs/design.md.")
     ] = False,
@@ -108,6 +115,7 @@ def compile_command(
         loss=loss.value,
         label_smoothing=label_smoothing,
         class_weights=class_weights or (),
+        calibration=calibration.value,
         dump_dir=dump,
     )
     check_output(output)

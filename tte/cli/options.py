@@ -72,6 +72,12 @@ class LossName(str, Enum):
     mse = "mse"
 
 
+class CalibrationName(str, Enum):
+    minmax = "minmax"
+    percentile = "percentile"
+    mse = "mse"
+
+
 class CompilerName(str, Enum):
     gcc = "gcc"
     zig = "zig"
