@@ -411,6 +411,9 @@ def _samples() -> tuple[Sample, ...]:
         case("asymmetric pads", (7, 6), 2, 3, WindowAttrs((3, 2), (2, 1), pads=(0, 1, 2, 0))),
         case("dilation", (9, 9), 4, 5, WindowAttrs((3, 3), dilation=(2, 3), pads=(2, 3, 2, 3))),
         case("groups", (5, 5), 6, 4, WindowAttrs((3, 3), pads=(1, 1, 1, 1), groups=2)),
+        case("as many groups as taps", (4, 6), 2, 4, WindowAttrs((1, 2), groups=2)),
+        case("depthwise, multiplier", (5, 6), 3, 6, WindowAttrs((3, 2), (2, 1), groups=3)),
+        case("1x1 groups", (5, 3), 8, 4, WindowAttrs((1, 1), groups=2)),
         case("5x1", (8, 1), 3, 7, WindowAttrs((5, 1), pads=(2, 0, 2, 0))),
         case("1x1 map", (1, 1), 17, 5, WindowAttrs((1, 1))),
         case("stride over the kernel", (9, 7), 3, 2, WindowAttrs((2, 2), (3, 3))),
@@ -418,7 +421,21 @@ def _samples() -> tuple[Sample, ...]:
 
 
 FAMILY = Family(
-    float_ops=(FloatOp("conv2d", infer, float_reference, quantize, {"Conv": from_onnx}),),
+    float_ops=(
+        FloatOp(
+            "conv2d",
+            infer,
+            float_reference,
+            quantize,
+            {"Conv": from_onnx},
+            kernels=("conv2d_int8",),
+            grad_kernels=(
+                "conv2d_grad_input_int8",
+                "conv2d_grad_weight_int8",
+                "grad_bias_int32",
+            ),
+        ),
+    ),
     integer_ops=(
         IntegerOp(
             "conv2d_int8",

@@ -90,7 +90,8 @@ static void widen_pixels(const tte_conv2d_params *params, const tte_product *pro
 {
     const tte_window *window = &params->window;
     const int32_t taps = window->kernel_h * window->kernel_w * (window->in_c / window->groups);
-    const int direct = taps == window->in_c && window->pad_top == 0 && window->pad_left == 0 &&
+    const int direct = window->kernel_h * window->kernel_w == 1 &&
+                       window->pad_top == 0 && window->pad_left == 0 &&
                        (window->out_h - 1) * window->stride_h < window->in_h &&
                        (window->out_w - 1) * window->stride_w < window->in_w;
     const uint32_t offset = tte_both(-params->requant.input_zero_point);
