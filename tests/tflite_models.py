@@ -21,6 +21,7 @@ from tte.ir import QuantParams
 Array = NDArray[Any]
 
 UNIT = (0.025, 3)  # scale and zero point of numbers about one
+FIRST_VERSION = ("ELU", "HARD_SWISH", "RELU_N1_TO_1", "RESHAPE")  # these operators have one alone
 RELU, RELU6 = schema.ActivationFunctionType.RELU, schema.ActivationFunctionType.RELU6
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 
@@ -141,7 +142,7 @@ class TfNet:
         code = schema.OperatorCodeT()
         code.builtinCode = getattr(schema.BuiltinOperator, kind)
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-        code.version = 1 if kind in ("HARD_SWISH", "RESHAPE", "RELU_N1_TO_1") else 2
+        code.version = 1 if kind in FIRST_VERSION else 2
         operator = schema.OperatorT()
         operator.opcodeIndex = len(self.model.operatorCodes)
         self.model.operatorCodes.append(code)

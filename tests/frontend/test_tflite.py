@@ -218,6 +218,21 @@ def excited(net: TfNet) -> Ref:
     return net.binary("MUL", y, gate, (0.02, 1))
 
 
+def maxima(net: TfNet) -> Ref:
+    """GlobalMaxPooling."""
+    axes = net.integers([1, 2])
+    y = net.op("REDUCE_MAX", [net.conv(net.x, 8), axes], (1, 8), options="ReducerOptions")
+    return net.dense(y, 5)
+
+
+def blocks(net: TfNet) -> Ref:
+    y = net.conv(net.x, 8)
+    y = net.op("DEPTH_TO_SPACE", [y], (1, 12, 14, 2), options="DepthToSpaceOptions", blockSize=2)
+    y = net.conv(y, 3)
+    y = net.op("SPACE_TO_DEPTH", [y], (1, 6, 7, 12), options="SpaceToDepthOptions", blockSize=2)
+    return net.conv(y, 4)
+
+
 OPERATORS: dict[str, Callable[[TfNet], Ref]] = {
     "conv": lambda net: net.conv(net.x, 6),
     "conv valid": lambda net: net.conv(net.x, 6, padding=VALID),
@@ -249,6 +264,8 @@ OPERATORS: dict[str, Callable[[TfNet], Ref]] = {
     "max pool": lambda net: net.pool("MAX_POOL_2D", net.conv(net.x, 8)),
     "max pool same": lambda net: net.pool("MAX_POOL_2D", net.conv(net.x, 8), 3, 2, SAME),
     "mean": lambda net: net.mean(net.conv(net.x, 8)),
+    "maxima": maxima,
+    "blocks": blocks,
     "mean kept": lambda net: net.mean(net.conv(net.x, 8), keep=True),
     "relu": unary("RELU", (0.025, 3)),
     "relu6": unary("RELU6", (0.025, 3)),
@@ -257,6 +274,11 @@ OPERATORS: dict[str, Callable[[TfNet], Ref]] = {
     "logistic": unary("LOGISTIC", (1 / 256, -128)),
     "tanh": unary("TANH", (1 / 128, 0)),
     "hard swish": unary("HARD_SWISH", (0.02, -100), "HardSwishOptions"),
+    "abs": unary("ABS", (0.02, -100)),
+    "elu": unary("ELU", (0.02, -60)),
+    "exp": unary("EXP", (0.1, -128)),
+    "gelu": unary("GELU", (0.02, -90), "GeluOptions", approximate=False),
+    "gelu by tanh": unary("GELU", (0.02, -90), "GeluOptions", approximate=True),
     "softmax": unary("SOFTMAX", (1 / 256, -128), "SoftmaxOptions", beta=1.0),
     "pad": padded,
     "concatenation": joined,
@@ -278,6 +300,27 @@ OPERATORS: dict[str, Callable[[TfNet], Ref]] = {
 def test_operator(case: str, tmp_path: Path) -> None:
     net = TfNet(MAP)
     check(net, OPERATORS[case](net), tmp_path)
+
+
+def test_shapes_that_are_computed(tmp_path: Path) -> None:
+    """As converters write Flatten and a transposed convolution for a batch of unknown size."""
+    net = TfNet(MAP)
+    weight, bias = net.weights(net.x, (5, 3, 3, 4), 0, 9)
+    inputs = [batched(net, net.x, (12, 14, 5)), weight, net.x, bias]
+    fields = {"padding": SAME, "strideH": 2, "strideW": 2}
+    y = net.op("TRANSPOSE_CONV", inputs, (1, 12, 14, 5), options="TransposeConvOptions", **fields)
+    y = net.op("RESHAPE", [y, batched(net, y, (840,))], (1, 840), options="ReshapeOptions")
+    graph = integers(load_model(net.save(tmp_path, net.dense(y, 3))))
+    assert kinds(graph) == ["conv_transpose2d", "reshape", "linear_int32"]
+
+
+def batched(net: TfNet, like: Ref, rest: tuple[int, ...]) -> Ref:
+    """The shape (batch of `like`, *rest), computed."""
+    shape = net.op("SHAPE", [like], (4,), None, "ShapeOptions")
+    bounds = [net.integers([number]) for number in (0, 1, 1)]
+    batch = net.op("STRIDED_SLICE", [shape, *bounds], (), None, "StridedSliceOptions")
+    sizes = [net.integers(size) for size in rest]
+    return net.op("PACK", [batch, *sizes], (len(rest) + 1,), None, "PackOptions")
 
 
 def test_quantised_twice(tmp_path: Path) -> None:
@@ -351,11 +394,11 @@ def message(net: TfNet, output: Ref, folder: Path) -> str:
 
 def test_unsupported_operators_are_counted(tmp_path: Path) -> None:
     net = TfNet(MAP)
-    y = net.op("ELU", [net.op("ELU", [net.x], MAP)], MAP)
+    y = net.op("FLOOR", [net.op("FLOOR", [net.x], MAP)], MAP)
     custom = net.op("CUSTOM", [y], MAP)
     net.model.operatorCodes[-1].customCode = "Acme*/"
     text = message(net, custom, tmp_path)
-    assert "ELU (2)" in text and "CUSTOM 'Acme*/' (1)" in text and "supported: ADD" in text
+    assert "FLOOR (2)" in text and "CUSTOM 'Acme*/' (1)" in text and "supported: ABS" in text
 
 
 def change_fused(net: TfNet) -> None:

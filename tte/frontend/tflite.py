@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 IDENTIFIER = b"TFL3"  # bytes 4 to 7 of a file
-OPSET = 17  # of the ONNX operators that are written
+OPSET = 20  # of the ONNX operators that are written
 MAX_OPERATORS = 10_000
 MAX_TENSORS = 50_000
 MAX_INPUTS = 100  # of an operator
@@ -192,7 +192,7 @@ class _Reader:
         graph = model.Subgraphs(0)
         self.check_counts(model, graph)
         kinds = self.operator_kinds(model)
-        operators = [graph.Operators(index) for index in range(graph.OperatorsLength())]
+        operators = self.live(graph, kinds)
         self.check_supported([self.kind(op, kinds) for op in operators])
         tensors = self.tensors(model, graph)
         inputs = [self.at(tensors, index) for index in self.indices(graph, "Inputs")]
@@ -266,6 +266,18 @@ class _Reader:
         if index >= len(kinds):
             raise self.error(f"the model has no operator code {index}", "it is corrupt", HINT)
         return kinds[index]
+
+    def live(self, graph: Any, kinds: Sequence[str]) -> list[Any]:
+        """The operators that the output needs, in the file's order."""
+        needed, found = set(self.indices(graph, "Outputs")), []
+        for position in reversed(range(graph.OperatorsLength())):
+            op = graph.Operators(position)
+            if needed & {*self.indices(op, "Outputs")}:
+                found.append(op)
+                inputs = self.indices(op, "Inputs")
+                shape = _SHAPE_INPUTS.get(self.kind(op, kinds))
+                needed.update(index for i, index in enumerate(inputs) if i != shape)
+        return found[::-1]
 
     def check_supported(self, kinds: Sequence[str]) -> None:
         """All operators are known, or an error that counts those that are not."""
@@ -442,7 +454,7 @@ class _Reader:
         self.op = _Operator(kind, tuple(inputs), tuple(outputs), options)
         if not outputs:
             raise self.fail("it has no output")
-        _RULES[kind](self)
+        _RULES[kind][1](self)
 
     def input(self, position: int) -> _Tensor:
         tensor = self.op.inputs[position] if position < len(self.op.inputs) else None
@@ -562,9 +574,7 @@ class _Reader:
         """TRANSPOSE_CONV: the adjoint of a convolution that gives a map of the input's size."""
         options = self.options("TransposeConvOptions")
         weight, x, output = self.input(1), self.input(2), self.op.outputs[0]
-        kernel, in_shape, shape = self.map_shape(weight), self.map_shape(x), self.integers(0)
-        if len(shape) != 4 or tuple(shape) != self.map_shape(output):
-            raise self.fail(f"its output shape {shape} is not that of {output.name!r}")
+        kernel, in_shape, shape = map(self.map_shape, (weight, x, output))
         strides = (options.StrideH(), options.StrideW())
         begin, end, more = [], [], []
         for axis, stride in zip((1, 2), strides, strict=True):
@@ -612,11 +622,11 @@ class _Reader:
         fused = options.FusedActivationFunction()
         self.emit(op_type, [self.value(self.input(0))], attrs, fused, channel_first=True)
 
-    def mean(self) -> None:
-        """MEAN over constant axes."""
+    def reduction(self, op_type: str) -> None:
+        """MEAN and REDUCE_MAX over constant axes."""
         options = self.options("ReducerOptions")
-        attrs = {"axes": tuple(self.integers(1)), "keepdims": int(options.KeepDims())}
-        self.emit("ReduceMean", [self.value(self.input(0))], attrs)
+        inputs = [self.value(self.input(0)), self.shape_constant(self.integers(1), "axes")]
+        self.emit(op_type, inputs, {"keepdims": int(options.KeepDims())})
 
     # ---- element-wise ---------------------------------------------------------------------
 
@@ -635,6 +645,11 @@ class _Reader:
     def leaky_relu(self) -> None:
         alpha = float(self.options("LeakyReluOptions").Alpha())
         self.emit("LeakyRelu", [self.value(self.input(0))], {"alpha": alpha})
+
+    def gelu(self) -> None:
+        options = self.op.options("GeluOptions")
+        form = "tanh" if options is not None and options.Approximate() else "none"
+        self.emit("Gelu", [self.value(self.input(0))], {"approximate": form})
 
     def softmax(self) -> None:
         """SOFTMAX along the last axis."""
@@ -660,6 +675,13 @@ class _Reader:
     def transpose(self) -> None:
         perm = self.integers(1)
         self.emit("Transpose", [self.value(self.input(0))], {"perm": tuple(perm)})
+
+    def blocks(self, op_type: str) -> None:
+        """DEPTH_TO_SPACE and SPACE_TO_DEPTH."""
+        self.map_shape(self.input(0))
+        size = self.options(f"{op_type}Options").BlockSize()
+        inputs = [self.value(self.input(0))]
+        self.emit(op_type, inputs, {"blocksize": int(size)}, channel_first=True)
 
     def pad(self) -> None:
         """PAD and PADV2: rows of (before, after), and the value."""
@@ -775,38 +797,50 @@ _ITEM_BYTES = {
     "int32": 4, "int64": 8,
 }  # fmt: skip
 
-_RULES: dict[str, Callable[[_Reader], None]] = {
-    "CONV_2D": lambda r: r.convolution(depthwise=False),
-    "DEPTHWISE_CONV_2D": lambda r: r.convolution(depthwise=True),
-    "TRANSPOSE_CONV": _Reader.transposed_convolution,
-    "FULLY_CONNECTED": _Reader.fully_connected,
-    "AVERAGE_POOL_2D": lambda r: r.pool("AveragePool"),
-    "MAX_POOL_2D": lambda r: r.pool("MaxPool"),
-    "MEAN": _Reader.mean,
-    "ADD": lambda r: r.binary("Add", "AddOptions"),
-    "SUB": lambda r: r.binary("Sub", "SubOptions"),
-    "MUL": lambda r: r.binary("Mul", "MulOptions"),
-    "RELU": lambda r: r.unary("Relu"),
-    "RELU6": lambda r: r.clip(0, 6),
-    "RELU_N1_TO_1": lambda r: r.clip(-1, 1),
-    "RELU_0_TO_1": lambda r: r.clip(0, 1),
-    "LEAKY_RELU": _Reader.leaky_relu,
-    "LOGISTIC": lambda r: r.unary("Sigmoid"),
-    "TANH": lambda r: r.unary("Tanh"),
-    "HARD_SWISH": lambda r: r.unary("HardSwish"),
-    "SOFTMAX": _Reader.softmax,
-    "QUANTIZE": _Reader.quantize,
-    "DEQUANTIZE": _Reader.quantize,
-    "RESHAPE": _Reader.reshape,
-    "SQUEEZE": _Reader.reshape,
-    "EXPAND_DIMS": _Reader.reshape,
-    "TRANSPOSE": _Reader.transpose,
-    "PAD": _Reader.pad,
-    "PADV2": _Reader.pad,
-    "CONCATENATION": _Reader.concatenation,
-    "STRIDED_SLICE": _Reader.strided_slice,
-    "SLICE": _Reader.slice,
-    "SPLIT": _Reader.split,
-    "SPLIT_V": _Reader.split,
-    "RESIZE_NEAREST_NEIGHBOR": _Reader.resize_nearest,
+# Operator -> the ONNX operator that it becomes, and how.
+_RULES: dict[str, tuple[str, Callable[[_Reader], None]]] = {
+    "CONV_2D": ("Conv", lambda r: r.convolution(depthwise=False)),
+    "DEPTHWISE_CONV_2D": ("Conv", lambda r: r.convolution(depthwise=True)),
+    "TRANSPOSE_CONV": ("ConvTranspose", _Reader.transposed_convolution),
+    "FULLY_CONNECTED": ("Gemm", _Reader.fully_connected),
+    "AVERAGE_POOL_2D": ("AveragePool", lambda r: r.pool("AveragePool")),
+    "MAX_POOL_2D": ("MaxPool", lambda r: r.pool("MaxPool")),
+    "MEAN": ("ReduceMean", lambda r: r.reduction("ReduceMean")),
+    "REDUCE_MAX": ("ReduceMax", lambda r: r.reduction("ReduceMax")),
+    "ADD": ("Add", lambda r: r.binary("Add", "AddOptions")),
+    "SUB": ("Sub", lambda r: r.binary("Sub", "SubOptions")),
+    "MUL": ("Mul", lambda r: r.binary("Mul", "MulOptions")),
+    "RELU": ("Relu", lambda r: r.unary("Relu")),
+    "RELU6": ("Clip", lambda r: r.clip(0, 6)),
+    "RELU_N1_TO_1": ("Clip", lambda r: r.clip(-1, 1)),
+    "RELU_0_TO_1": ("Clip", lambda r: r.clip(0, 1)),
+    "LEAKY_RELU": ("LeakyRelu", _Reader.leaky_relu),
+    "LOGISTIC": ("Sigmoid", lambda r: r.unary("Sigmoid")),
+    "TANH": ("Tanh", lambda r: r.unary("Tanh")),
+    "HARD_SWISH": ("HardSwish", lambda r: r.unary("HardSwish")),
+    "ABS": ("Abs", lambda r: r.unary("Abs")),
+    "ELU": ("Elu", lambda r: r.unary("Elu")),
+    "EXP": ("Exp", lambda r: r.unary("Exp")),
+    "GELU": ("Gelu", _Reader.gelu),
+    "SOFTMAX": ("Softmax", _Reader.softmax),
+    "QUANTIZE": ("QuantizeLinear", _Reader.quantize),
+    "DEQUANTIZE": ("DequantizeLinear", _Reader.quantize),
+    "RESHAPE": ("Reshape", _Reader.reshape),
+    "SQUEEZE": ("Squeeze", _Reader.reshape),
+    "EXPAND_DIMS": ("Unsqueeze", _Reader.reshape),
+    "TRANSPOSE": ("Transpose", _Reader.transpose),
+    "DEPTH_TO_SPACE": ("DepthToSpace", lambda r: r.blocks("DepthToSpace")),
+    "SPACE_TO_DEPTH": ("SpaceToDepth", lambda r: r.blocks("SpaceToDepth")),
+    "PAD": ("Pad", _Reader.pad),
+    "PADV2": ("Pad", _Reader.pad),
+    "CONCATENATION": ("Concat", _Reader.concatenation),
+    "STRIDED_SLICE": ("Slice", _Reader.strided_slice),
+    "SLICE": ("Slice", _Reader.slice),
+    "SPLIT": ("Split", _Reader.split),
+    "SPLIT_V": ("Split", _Reader.split),
+    "RESIZE_NEAREST_NEIGHBOR": ("Resize", _Reader.resize_nearest),
 }
+BECOMES = {kind: op_type for kind, (op_type, _) in _RULES.items()}
+# Inputs that say what the output's shape says already: a batch of unknown size is in them, and
+# what computes it (SHAPE, STRIDED_SLICE, PACK) is not read.
+_SHAPE_INPUTS = {"RESHAPE": 1, "SQUEEZE": 1, "EXPAND_DIMS": 1, "TRANSPOSE_CONV": 0}

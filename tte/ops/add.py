@@ -199,6 +199,14 @@ FAMILY = Family(
             quantize,
             {"Add": add_from_onnx, "Sub": sub_from_onnx, "Sum": sum_from_onnx},
             any_order=True,
+            kernels=(
+                "add_int8",
+                "add_broadcast_int8",
+            ),
+            grad_kernels=(
+                "grad_add_int8",
+                "broadcast_grad_input_int8",
+            ),
         ),
     ),
     integer_ops=(

@@ -305,6 +305,8 @@ FAMILY = Family(
                 "GlobalAveragePool": global_from_onnx,
                 "ReduceMean": mean_from_onnx,
             },
+            kernels=("avg_pool2d_int8",),
+            grad_kernels=("avg_pool2d_grad_input_int8",),
         ),
     ),
     integer_ops=(

@@ -115,6 +115,8 @@ FAMILY = Family(
             {"Relu": relu_from_onnx, "Clip": clip_from_onnx},
             keeps_quant=True,
             any_order=True,
+            kernels=("clip_int8",),
+            grad_kernels=("grad_add_int8",),
         ),
     ),
     integer_ops=(

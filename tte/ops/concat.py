@@ -179,7 +179,16 @@ def gradient(op: Op, grad: str, backward: Backward) -> None:
 
 FAMILY = Family(
     float_ops=(
-        FloatOp("concat", infer, float_reference, quantize, {"Concat": from_onnx}, any_order=True),
+        FloatOp(
+            "concat",
+            infer,
+            float_reference,
+            quantize,
+            {"Concat": from_onnx},
+            any_order=True,
+            kernels=("concat_int8",),
+            grad_kernels=("grad_place_int8",),
+        ),
     ),
     integer_ops=(
         IntegerOp(

@@ -426,7 +426,19 @@ def _samples() -> tuple[Sample, ...]:
 
 FAMILY = Family(
     float_ops=(
-        FloatOp("conv_transpose2d", infer, float_reference, quantize, {"ConvTranspose": from_onnx}),
+        FloatOp(
+            "conv_transpose2d",
+            infer,
+            float_reference,
+            quantize,
+            {"ConvTranspose": from_onnx},
+            kernels=("conv_transpose2d_int8",),
+            grad_kernels=(
+                "conv_transpose2d_grad_input_int8",
+                "conv_transpose2d_grad_weight_int8",
+                "grad_bias_int32",
+            ),
+        ),
     ),
     integer_ops=(
         IntegerOp(

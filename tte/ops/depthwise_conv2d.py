@@ -302,7 +302,20 @@ def _samples() -> tuple[Sample, ...]:
 
 
 FAMILY = Family(
-    float_ops=(FloatOp("depthwise_conv2d", infer, float_reference, quantize),),
+    float_ops=(
+        FloatOp(
+            "depthwise_conv2d",
+            infer,
+            float_reference,
+            quantize,
+            kernels=("depthwise_conv2d_int8",),
+            grad_kernels=(
+                "depthwise_conv2d_grad_input_int8",
+                "depthwise_conv2d_grad_weight_int8",
+                "grad_bias_int32",
+            ),
+        ),
+    ),
     integer_ops=(
         IntegerOp(
             "depthwise_conv2d_int8",

@@ -244,6 +244,8 @@ FAMILY = Family(
             quantize,
             dict.fromkeys(EXPRESSIONS, from_onnx),
             any_order=True,
+            kernels=("table_int8",),
+            grad_kernels=("table_grad_input_int8",),
         ),
     ),
     integer_ops=(

@@ -243,6 +243,15 @@ FAMILY = Family(
             float_reference,
             quantize,
             {"Gemm": gemm_from_onnx, "MatMul": matmul_from_onnx},
+            kernels=(
+                "linear_int32",
+                "conv2d_int8",
+            ),
+            grad_kernels=(
+                "conv2d_grad_input_int8",
+                "conv2d_grad_weight_int8",
+                "grad_bias_int32",
+            ),
         ),
     ),
     integer_ops=(

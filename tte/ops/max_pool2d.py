@@ -240,6 +240,8 @@ FAMILY = Family(
                 "ReduceMax": reduce_max_from_onnx,
             },
             keeps_quant=True,
+            kernels=("max_pool2d_int8",),
+            grad_kernels=("max_pool2d_grad_input_int8",),
         ),
     ),
     integer_ops=(

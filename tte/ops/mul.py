@@ -131,7 +131,16 @@ def gradient(op: Op, grad: str, backward: Backward) -> None:
 
 FAMILY = Family(
     float_ops=(
-        FloatOp("mul", infer, float_reference, quantize, {"Mul": mul_from_onnx}, any_order=True),
+        FloatOp(
+            "mul",
+            infer,
+            float_reference,
+            quantize,
+            {"Mul": mul_from_onnx},
+            any_order=True,
+            kernels=("mul_int8",),
+            grad_kernels=("broadcast_grad_input_int8",),
+        ),
         FloatOp(
             "div",
             infer,

@@ -177,7 +177,17 @@ def gradient(op: Op, grad: str, backward: Backward) -> None:
 
 
 FAMILY = Family(
-    float_ops=(FloatOp("pad", infer, float_reference, quantize, {"Pad": from_onnx}),),
+    float_ops=(
+        FloatOp(
+            "pad",
+            infer,
+            float_reference,
+            quantize,
+            {"Pad": from_onnx},
+            kernels=("pad_int8",),
+            grad_kernels=("grad_place_int8",),
+        ),
+    ),
     integer_ops=(
         IntegerOp(
             "pad_int8",

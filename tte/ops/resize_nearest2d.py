@@ -239,6 +239,8 @@ FAMILY = Family(
             quantize,
             {"Resize": resize_from_onnx, "Upsample": resize_from_onnx},
             keeps_quant=True,
+            kernels=("resize_nearest2d_int8",),
+            grad_kernels=("resize_nearest2d_grad_input_int8",),
         ),
     ),
     integer_ops=(

@@ -168,6 +168,8 @@ FAMILY = Family(
             quantize,
             {"Slice": slice_from_onnx, "Split": split_from_onnx, "Gather": gather_from_onnx},
             keeps_quant=True,
+            kernels=("strided_copy_int8",),
+            grad_kernels=("grad_place_int8",),
         ),
     ),
     samples=(

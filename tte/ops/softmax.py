@@ -229,6 +229,8 @@ FAMILY = Family(
             float_reference,
             quantize,
             {"Softmax": from_onnx, "LogSoftmax": from_onnx},
+            kernels=("softmax_int8",),
+            grad_kernels=("softmax_grad_input_int8",),
         ),
     ),
     integer_ops=(

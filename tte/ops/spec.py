@@ -294,7 +294,8 @@ class FloatOp:
     """`infer(attrs, input types) -> output type`; `reference(op, real inputs) -> output`;
     `quantize(op, quantizer)` adds the integer ops; `onnx` maps ONNX op types to import rules;
     `keeps_quant`: the output has the input's quantisation; `any_order`: computes element by
-    element, so that the order of the axes does not matter."""
+    element, so that the order of the axes does not matter; `kernels` and `grad_kernels`: the
+    integer ops that it and its gradient may become, none for a view of the same bytes."""
 
     kind: str
     infer: Callable[[Any, Sequence[TensorType]], TensorType]
@@ -303,6 +304,8 @@ class FloatOp:
     onnx: Mapping[str, Callable[[OnnxNode, Importer], None]] = field(default_factory=dict)
     keeps_quant: bool = False
     any_order: bool = False
+    kernels: tuple[str, ...] = ()
+    grad_kernels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,17 @@ def gradient(op: Op, grad: str, backward: Backward) -> None:
 
 
 FAMILY = Family(
-    float_ops=(FloatOp("transpose", infer, float_reference, quantize, keeps_quant=True),),
+    float_ops=(
+        FloatOp(
+            "transpose",
+            infer,
+            float_reference,
+            quantize,
+            keeps_quant=True,
+            kernels=("strided_copy_int8",),
+            grad_kernels=("strided_copy_int8",),
+        ),
+    ),
     integer_ops=(
         IntegerOp(
             "strided_copy_int8",
