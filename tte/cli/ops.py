@@ -3,14 +3,36 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
 from tte.cli.options import Json, Quiet
 from tte.cli.output import show_rows
 
 
-def ops_command(json: Json = None, quiet: Quiet = False) -> None:
-    """List the supported ONNX operators."""
-    from tte.ops import FLOAT_OPS
+def ops_command(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table as Markdown.")
+    ] = False,
+    json: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """List the operators: from where they are imported, and their kernels in portable C and for
+    the DSP extension (armv7em)."""
+    from tte.frontend import support
 
-    pairs = sorted((onnx, op.kind) for op in FLOAT_OPS.values() for onnx in op.onnx)
-    facts = {"ops": [{"onnx": onnx, "kind": kind} for onnx, kind in pairs]}
-    show_rows("Operators", ("ONNX", "becomes"), pairs, facts, json, quiet)
+    if markdown:
+        sys.stdout.write(support.markdown())
+        return
+    rows = support.supported()
+    show_rows(
+        "Operators",
+        support.COLUMNS,
+        [row.row() for row in rows],
+        {"ops": [asdict(row) for row in rows]},
+        json,
+        quiet,
+    )
