@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is supported: one row an operator, from where it is imported, and the kernels that it and its
-gradient run as on each kind of processor."""
+"""What is supported: one row an operator, from where it is imported, and the kernels that it and
+its gradient run as on each kind of processor."""
 
 from __future__ import annotations
 
@@ -83,9 +83,7 @@ def markdown() -> str:
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for support in supported():
         *names, forward, gradient = support.row()
-        wrapped = [
-            textwrap.wrap(cell, width) for cell, width in zip(names, WIDTHS, strict=True)
-        ]
+        wrapped = [textwrap.wrap(cell, width) for cell, width in zip(names, WIDTHS, strict=True)]
         for number in range(max(map(len, wrapped))):
             cells = [part[number] if number < len(part) else "" for part in wrapped]
             cells += [forward, gradient] if number == 0 else ["", ""]
