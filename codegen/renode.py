@@ -29,7 +29,7 @@ _CPU_TYPES = {"cortex-m0plus": "cortex-m0+", "cortex-m7f": "cortex-m7", "cortex-
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """What the firmware uses of one memory, in whole pages."""
+    """Memory, in whole pages."""
 
     name: str
     origin: int
@@ -48,22 +48,18 @@ def uart_of(board: Board) -> str:
 def platform_text(board: Board, limits: Limits, flash_limit_bytes: int) -> str:
     """board.repl: the machine with exactly the memory that the limits allow."""
     areas = _areas(board, limits, flash_limit_bytes)
-    resized = {
-        name: max(area.end for area in areas if origin <= area.origin < origin + size) - origin
-        for name, (origin, size) in board.renode_memory.items()
-    }
-    missing = [
-        (area.name, area.origin, area.size_bytes)
-        for area in areas
-        if not any(
-            origin <= area.origin < origin + size for origin, size in board.renode_memory.values()
-        )
-    ]
+    resized, missing = [], []
+    for name, (origin, size) in board.renode_memory.items():
+        end = max(area.end for area in areas if origin <= area.origin < origin + size)
+        resized.append(Area(name, origin, end - origin))
+    for area in areas:
+        if not any(memory.origin <= area.origin < memory.end for memory in resized):
+            missing.append(area)
     values: dict[str, object] = {
         "board": board,
-        "resized": sorted(resized.items()),
+        "resized": resized,
         "memories": missing,
-        "outside": list(_outside(board, areas)),
+        "outside": list(_outside(board, areas, [*resized, *missing])),
         "cpu_type": _CPU_TYPES.get(board.core, board.core),
         "mips": max(1, board.clock_hz // 1_000_000),
     }
@@ -112,10 +108,15 @@ def _areas(board: Board, limits: Limits, flash_limit_bytes: int) -> list[Area]:
     return areas
 
 
-def _outside(board: Board, areas: list[Area]) -> Iterator[tuple[str, int, int]]:
-    """(name, first, last) of what lies behind each memory, up to the next."""
-    starts = [area.origin for area in areas] + [board.peripherals.origin]
+def _outside(
+    board: Board, areas: list[Area], memories: list[Area]
+) -> Iterator[tuple[str, int, int]]:
+    """(name, first, last) of what lies behind each memory, up to the next. One piece of memory may
+    hold two areas; what lies between them is left to the MPU."""
+    starts = [memory.origin for memory in memories] + [board.peripherals.origin]
     for area in areas:
+        if any(memory.origin <= area.end < memory.end for memory in memories):
+            continue
         end = min([start for start in starts if start >= area.end], default=1 << 32)
         end = min(end, area.end + _TAGGED_BYTES)
         if end > area.end:

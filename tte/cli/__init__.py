@@ -14,6 +14,7 @@ from tte.cli.compile import compile_command
 from tte.cli.demo import demo_command
 from tte.cli.doctor import doctor_command
 from tte.cli.emulate import emulate_command
+from tte.cli.flash import flash_command
 from tte.cli.inspect import inspect_command
 from tte.cli.ops import ops_command
 from tte.cli.report import report_command
@@ -26,6 +27,7 @@ COMMANDS = (
     ("emulate", emulate_command),
     ("train", train_command),
     ("serve", serve_command),
+    ("flash", flash_command),
     ("report", report_command),
     ("inspect", inspect_command),
     ("boards", boards_command),
