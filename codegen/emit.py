@@ -102,6 +102,7 @@ def manifest(program: Program, view: ProgramView) -> dict[str, Any]:
             "label_smoothing": program.loss.smoothing,
             "class_weights": list(program.loss.weights),
         },
+        "optimizer": asdict(program.optimizer),
         "learning_rate": program.learning_rate,
         "seed": program.seed,
         "update": {

@@ -35,7 +35,7 @@ C_TYPES = {
 }
 # What the templates call their own.
 RESERVED = (
-    *("arena", "step", "label", "training", "AT", "OP", "MASK"),
+    *("arena", "step", "label", "training", "sgd_step", "sample_share", "AT", "OP", "MASK"),
     *("row", "end", "done", "need", "seen"),
 )
 SCALARS = {
@@ -43,6 +43,8 @@ SCALARS = {
     "learning_rate": "&tte_settings.learning_rate",
     "loss": "&tte_loss",
     "step": "&step",
+    "sgd_step": "&sgd_step",
+    "sample_share": "&sample_share",
 }
 
 
@@ -146,6 +148,8 @@ class ProgramView:
             "learning_rate_text": f"{rate:.9g}",
             "input_offset": self._offset(graph.inputs[0]),
             "has_masks": self.has_masks,
+            "optimizer": program.optimizer,
+            "sample_share": to_factor(1 / program.optimizer.batch),
             "state": self.state,
             "trained": self.trained,
             "constants": self.constants,

@@ -68,7 +68,7 @@ def run_c(
         if in_place is not None and name == op.outputs[0]:
             out = out.reshape(-1)[: graph[name].type.elems].reshape(graph[name].type.shape)
         outputs.append(out)
-    if spec.accumulate is not None:
+    if spec.counts:
         outputs.append(saturations)
     return outputs
 

@@ -20,12 +20,14 @@ from tte.ops.spec import GraphBuilder, Sample
 from tte.ops.window import WindowAttrs
 from tte.passes.calibrate import calibrate
 from tte.passes.differentiate import differentiate
+from tte.passes.optimizer import add_optimizer
 from tte.passes.prune import prune
 from tte.passes.quantize import quantize
 from tte.passes.scale_gradients import scale_gradients
 from tte.passes.schedule import schedule
 from tte.passes.update import plan_update
 from tte.reference import run_op
+from tte.training import PLAIN_SGD, Optimizer
 
 RELU6 = (0.0, 6.0)
 
@@ -149,12 +151,13 @@ def quantized(graph: Graph, samples: int = 16, seed: int = 0) -> tuple[Graph, ND
 
 
 def training_graph(
-    graph: Graph, update: str = "full", seed: int = 0
+    graph: Graph, update: str = "full", seed: int = 0, optimizer: Optimizer = PLAIN_SGD
 ) -> tuple[Graph, NDArray[np.int8], NDArray[np.int64]]:
     """The scheduled training graph of a float graph, int8 samples and labels."""
     forward, codes = quantized(graph, seed=seed)
     full = verify(differentiate(forward))
     pruned = verify(prune(full, plan_update(forward, update)))
+    pruned = verify(add_optimizer(pruned, optimizer))
     labels = np.random.default_rng(seed).integers(
         0, forward[forward.outputs[0]].type.shape[1], len(codes)
     )

@@ -25,6 +25,7 @@ from tte.passes.differentiate import differentiate
 from tte.passes.fold import drop_sigmoid, ends_in, fold
 from tte.passes.head import replace_head
 from tte.passes.memory import live_bytes, plan_memory
+from tte.passes.optimizer import add_optimizer
 from tte.passes.prune import prune
 from tte.passes.quantize import quantize
 from tte.passes.scale_gradients import scale_gradients
@@ -37,7 +38,9 @@ from tte.training import (
     BCE,
     CROSS_ENTROPY,
     DEFAULT_LOSS,
+    PLAIN_SGD,
     Loss,
+    Optimizer,
     choose_loss,
     fit_targets,
     make_loss,
@@ -69,6 +72,7 @@ class CompileOptions:
     label_smoothing: float = 0.0
     class_weights: str | tuple[float, ...] = ()  # or "balanced"
     calibration: str = "minmax"  # see tte/passes/calibrate.py
+    optimizer: Optimizer = PLAIN_SGD
     dump_dir: Path | None = None
 
 
@@ -144,11 +148,12 @@ def lower(prepared: Prepared, plan: TrainPlan, options: CompileOptions) -> Progr
     full = dump("4-differentiate", graph_text, verify(differentiate(forward, prepared.loss)))
     dump("5-update", plan_text, plan)
     pruned = dump("6-prune", graph_text, verify(prune(full, plan)))
+    trained = dump("7-optimizer", graph_text, verify(add_optimizer(pruned, options.optimizer)))
     headroom = 1.0 if options.classes is None else FRESH_HEAD_HEADROOM
-    scaled = scale_gradients(pruned, prepared.codes, prepared.labels, run_op, headroom)
+    scaled = scale_gradients(trained, prepared.codes, prepared.labels, run_op, headroom)
     ordered, order, streams = arrange(scaled, options.stream)
-    dump("7-schedule", lambda o: schedule_text(ordered, o), order)
-    memory = dump("8-memory", memory_text, plan_memory(verify(ordered, scheduled=True), order))
+    dump("8-schedule", lambda o: schedule_text(ordered, o), order)
+    memory = dump("9-memory", memory_text, plan_memory(verify(ordered, scheduled=True), order))
     return Program(
         name=forward.name,
         model_sha256=prepared.model_sha256,
@@ -159,6 +164,7 @@ def lower(prepared: Prepared, plan: TrainPlan, options: CompileOptions) -> Progr
         class_names=prepared.class_names,
         learning_rate=DEFAULT_LEARNING_RATE,
         loss=prepared.loss,
+        optimizer=options.optimizer,
         seed=options.seed,
         plan=plan,
         graph=ordered,

@@ -7,8 +7,8 @@ import hashlib
 from dataclasses import dataclass
 
 from tte.board import Board
-from tte.ir import Graph, MemoryPlan, Role, Schedule, StreamDecision, TrainPlan
-from tte.training import DEFAULT_LOSS, Loss
+from tte.ir import Graph, MemoryPlan, Op, Role, Schedule, StreamDecision, TrainPlan
+from tte.training import DEFAULT_LOSS, PLAIN_SGD, Loss, Optimizer
 
 DEFAULT_LEARNING_RATE = 2e-3
 
@@ -46,17 +46,24 @@ class Program:
     loss: Loss = DEFAULT_LOSS
     forward: Graph | None = None  # before anything was added to train it
     ending: str = ""  # "softmax" or "sigmoid": what the loss took over
+    optimizer: Optimizer = PLAIN_SGD
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """Trained tensors and their residuals, in the order in which the layers run."""
-        order: dict[str, None] = {}
-        forward = [s for op in self.graph.ops for s in getattr(op.attrs, "stages", (op,))]
+        """Trained tensors and their residuals, in the order in which the layers run; then what the
+        optimiser remembers: velocities in the same order, and its count."""
+        graph = self.graph
+        forward = [s for op in graph.ops for s in getattr(op.attrs, "stages", (op,))]
         positions = {op.name: i for i, op in enumerate(forward)}
-        updates = [op for op in self.graph.ops if hasattr(op.attrs, "layer")]
-        for op in sorted(updates, key=lambda op: (positions[op.attrs.layer], op.attrs.param)):
-            order.update(dict.fromkeys(op.inputs[-2:]))
-        return tuple(order)
+
+        def rank(op: Op) -> tuple[bool, int, str]:
+            gathers = getattr(op.attrs, "gathers", False)
+            return gathers, positions[op.attrs.layer], op.attrs.param
+
+        updates = sorted((op for op in graph.ops if hasattr(op.attrs, "layer")), key=rank)
+        order = [graph.storage(name) for op in updates for name in op.inputs[-2:]]
+        stored = (graph.storage(n) for n in graph.outputs if graph[n].role is Role.PARAMETER)
+        return tuple(dict.fromkeys((*order, *stored)))
 
     @property
     def state_id(self) -> str:

@@ -86,10 +86,11 @@ class Interpreter:
             values.update(
                 (name, out) for name, out in zip(op.outputs, outputs, strict=False) if name
             )
-            if INTEGER_OPS[op.kind].accumulate is not None:
+            if INTEGER_OPS[op.kind].counts:
                 name = op.outputs[0]
-                self.saturations[name] = self.saturations.get(name, 0) + int(outputs[1][0])
-        for name, tensor in self.graph.tensors.items():
-            if tensor.role is Role.PARAMETER and tensor.stored_in is not None and name in values:
-                self.state[tensor.stored_in] = values[name]
+                self.saturations[name] = self.saturations.get(name, 0) + int(outputs[-1][0])
+        for op in self.graph.ops[:until]:
+            for name in op.writes:
+                if self.graph[name].role is Role.PARAMETER:
+                    self.state[self.graph.storage(name)] = values[name]
         return values

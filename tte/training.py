@@ -78,9 +78,9 @@ class Optimizer:
         return self.momentum > 0 or self.batch > 1
 
     @property
-    def is_plain(self) -> bool:
-        """Whether nothing but the weights is kept between two steps."""
-        return self == PLAIN_SGD
+    def has_state(self) -> bool:
+        """Whether anything but the weights is kept between two steps."""
+        return self.has_velocity or self.weight_decay > 0
 
 
 PLAIN_SGD = Optimizer()

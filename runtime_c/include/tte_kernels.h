@@ -280,4 +280,20 @@ void tte_grad_bias_int32(const tte_grad_bias_params *params, const int8_t *grad_
                          const tte_factor *step, const tte_factor *rates, int32_t *bias,
                          int8_t *residual);
 
+/* The optimiser, where training is more than plain gradient descent: the kernels above then gather
+ * in velocities (weight: int8 and residual, bias: int32 and residual) what these apply, once a
+ * batch. count: samples in the batch, batches done. */
+void tte_sgd_step_int32(const tte_sgd_step_params *params, const tte_factor *learning_rate,
+                        int32_t *count, tte_sgd_step *step);
+
+/* Nothing unless step->ready. velocity, velocity_residual: NULL for decay alone. *saturations
+ * counts velocities that had come to their end. */
+void tte_sgd_int8(const tte_sgd_params *params, const tte_sgd_step *step, int8_t *velocity,
+                  int8_t *velocity_residual, int8_t *weight, int8_t *residual,
+                  uint32_t *saturations);
+
+void tte_sgd_int32(const tte_sgd_params *params, const tte_sgd_step *step, int32_t *velocity,
+                   int8_t *velocity_residual, int32_t *bias, int8_t *residual,
+                   uint32_t *saturations);
+
 #endif

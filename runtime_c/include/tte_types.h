@@ -130,6 +130,25 @@ typedef struct {
     uint16_t channels;
 } tte_grad_bias_params;
 
+/* One batch of the optimiser. */
+typedef struct {
+    int32_t ready;     /* whether the batch is complete */
+    uint32_t rounding; /* Q31 */
+    tte_factor learning_rate;
+    tte_factor decay; /* share of a weight that goes */
+} tte_sgd_step;
+
+typedef struct {
+    uint32_t batch;          /* samples, at least 1 */
+    tte_factor weight_decay; /* at learning rate 1 */
+} tte_sgd_step_params;
+
+typedef struct {
+    uint32_t elems;
+    uint16_t momentum; /* Q16 */
+    int8_t velocity_shift;
+} tte_sgd_params;
+
 /* A tensor seen as [outer][channels][inner], of which `count` channels are listed by an index. */
 typedef struct {
     uint32_t outer;

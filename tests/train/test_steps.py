@@ -26,6 +26,7 @@ from tte.passes.memory import plan_memory
 from tte.passes.schedule import schedule
 from tte.program import InputSpec, Program
 from tte.reference import Interpreter
+from tte.training import PLAIN_SGD, Optimizer
 
 STEPS = 12
 LEARNING_RATE = 0.02
@@ -53,9 +54,11 @@ def make_program(update: str, board: str) -> tuple[Program, Any, Any]:
     return program_of(small_network(), update, board)
 
 
-def program_of(network: Graph, update: str, board: str) -> tuple[Program, Any, Any]:
+def program_of(
+    network: Graph, update: str, board: str, optimizer: Optimizer = PLAIN_SGD
+) -> tuple[Program, Any, Any]:
     """A program of a float graph, samples and labels."""
-    graph, codes, labels = training_graph(network, update)
+    graph, codes, labels = training_graph(network, update, optimizer=optimizer)
     ordered, order = schedule(graph)
     quant = ordered[ordered.inputs[0]].quant
     assert quant is not None
@@ -76,6 +79,7 @@ def program_of(network: Graph, update: str, board: str) -> tuple[Program, Any, A
         graph=ordered,
         schedule=order,
         memory=plan_memory(ordered, order),
+        optimizer=optimizer,
     )
     return program, codes, labels
 

@@ -45,10 +45,15 @@ MAX_DOTS = 100  # that a tensor's name keeps
 MAX_CONSTANT_ELEMS = 1 << 25  # as often as nodes use them
 # Tensors that training adds.
 RESERVED = frozenset(
-    {"label", "target", "learning_rate", "loss", "step", "rate", "decay", "optimizer", "one"}
-    | {"schedule_steps"}
+    {"label", "target", "learning_rate", "loss", "step"} | {"sgd_step", "sgd_count", "sample_share"}
 )
-DERIVED = (".grad_input", ".grad_weight", ".grad_bias")  # ops that passes add to an op
+DERIVED = (
+    ".grad_input",
+    ".grad_weight",
+    ".grad_bias",
+    ".sgd_weight",
+    ".sgd_bias",
+)  # ops that passes add to an op
 
 
 def load_model(path: Path) -> Graph:

@@ -24,6 +24,7 @@ from tte.ops import (
     pad,
     reshape,
     resize_nearest2d,
+    sgd,
     sigmoid_loss,
     slice,
     softmax,
@@ -56,6 +57,7 @@ FAMILIES: tuple[Family, ...] = (
     sigmoid_loss.FAMILY,
     squared_loss.FAMILY,
     gradient.FAMILY,
+    sgd.FAMILY,
     channels.FAMILY,
     chain.FAMILY,
 )

@@ -57,6 +57,11 @@ class LossAttrs:
         largest = max(self.scale)
         return tuple(math.floor(scale / largest * 32768 + 0.5) for scale in self.scale)
 
+    @property
+    def largest_weight(self) -> float:
+        """Of a class, where the weights belong to the step, not to the gradient."""
+        return 1.0
+
     def real_gradient(self, output: Array, target: Array) -> tuple[Array, Array]:
         """dL/d(output) in real numbers for a batch, float64 [N, ...], and max|g| per sample, g =
         dL/d(real output)."""
@@ -90,6 +95,10 @@ class SoftmaxCrossEntropyAttrs(LossAttrs):
     def class_weights(self) -> tuple[Factor, ...]:
         """Factors; the exponent of 0 is one that may be shifted by."""
         return tuple(to_factor(weight) if weight else Factor(0, 31) for weight in self.weights)
+
+    @property
+    def largest_weight(self) -> float:
+        return max(self.weights, default=1.0)
 
     def real_gradient(self, output: Array, target: Array) -> tuple[Array, Array]:
         """softmax - target; the weights belong to the step."""

@@ -235,6 +235,33 @@ class GradBiasParams(Params):
 
 
 @dataclass(frozen=True, slots=True)
+class SgdStep(Params):
+    """One batch of the optimiser."""
+
+    ready: i32
+    rounding: u32
+    learning_rate: Factor
+    decay: Factor
+
+
+@dataclass(frozen=True, slots=True)
+class SgdStepParams(Params):
+    """What every batch has in common."""
+
+    batch: u32
+    weight_decay: Factor
+
+
+@dataclass(frozen=True, slots=True)
+class SgdParams(Params):
+    """The optimiser's move of one tensor."""
+
+    elems: u32
+    momentum: u16
+    velocity_shift: i8
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelsParams(Params):
     """A tensor [outer][channels][inner] of which `count` channels are listed."""
 

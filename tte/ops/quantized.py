@@ -255,7 +255,8 @@ class UpdateAttrs:
 
     `param_scale`: real size of one step of the value, per row; `rates`, known once the gradient
     scales are: 256 * s_D / param_scale^2, without learning rate and loss gradient.
-    `input_scale`: s_x, with which a bias's param_scale is s_x s_w.
+    `input_scale`: s_x, with which a bias's param_scale is s_x s_w. `gathers`: what is updated is
+    the velocity of the parameter.
     """
 
     layer: str
@@ -265,18 +266,24 @@ class UpdateAttrs:
     param_scale: tuple[float, ...]
     rates: tuple[arith.Factor, ...] = ()
     input_scale: float = 1.0
+    gathers: bool = False
 
     def with_rates(self, grad_scale: float) -> UpdateAttrs:
         """The same with rates for a gradient whose scale is `grad_scale` times the loss
         gradient's maximum. Rows with a degenerate scale are never trained."""
-        scale = np.asarray(self.param_scale)
-        limit = arith.DEAD_CHANNEL_SCALE
-        weight_scale = scale / self.input_scale if self.param == "bias" else scale
-        alive = weight_scale >= limit
-        rates = np.where(
-            alive, arith.RESIDUAL_UNITS * grad_scale / np.where(alive, scale, 1.0) ** 2, 0.0
-        )
+        rates = arith.RESIDUAL_UNITS * grad_scale * self._inverse_squares()
         return replace(self, rates=tuple(arith.to_factor(float(rate)) for rate in rates))
+
+    def largest_move(self, grad: Array) -> float:
+        """Of a step of learning rate 1 down a real gradient, in quanta of the value."""
+        rows = np.abs(grad).reshape(len(grad), -1).max(axis=1)
+        return float((rows * self._inverse_squares()).max())
+
+    def _inverse_squares(self) -> Array:
+        scale = np.asarray(self.param_scale)
+        weight_scale = scale / self.input_scale if self.param == "bias" else scale
+        alive = weight_scale >= arith.DEAD_CHANNEL_SCALE
+        return np.where(alive, 1 / np.where(alive, scale, 1.0) ** 2, 0.0)
 
 
 def add_updates(

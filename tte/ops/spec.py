@@ -318,7 +318,7 @@ class IntegerOp:
     numbers too (calibration). `scratch_bytes(op, graph)`. `in_place(op)`: inputs whose place
     the first output may take over when they die here. `macs(op, graph)`. `saved`: the type of
     the second output, which training alone needs: a clamp mask (bit), or what the gradient rule
-    asks for.
+    asks for. `saturates`: the kernel counts saturations, the reference returns them last.
     """
 
     kind: str
@@ -332,6 +332,12 @@ class IntegerOp:
     in_place: Callable[[Op], tuple[int, ...]] = lambda op: ()
     macs: Callable[[Op, Graph], int] = lambda op, graph: 0
     saved: str = "bit"
+    saturates: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether saturations are counted: in every gradient op, and where it says so."""
+        return self.saturates or self.accumulate is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@ Once the masks are fixed the backward pass is linear in the loss gradient g, so 
 tensor t has a scale relative to it: s_t = rho_t max|g| / 127, rho_t = max|t| / max|g| over the
 calibration samples (docs/numerics.md, section 2). The forward pass runs in integers, the
 gradients in real numbers. Updates get 256 s_t / s_w^2: quantization-aware scaling (section 3).
+Velocities get the unit in which the largest of them fits 16 bits (section 4).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,9 +23,11 @@ from tte.ops import INTEGER_OPS
 from tte.ops.arith import GRAD_MAX, fixed_multipliers
 from tte.ops.loss import LossAttrs
 from tte.ops.quantized import UpdateAttrs
+from tte.ops.sgd import SgdAttrs, SgdStepAttrs
 from tte.ops.spec import GradScale
 
 Array = NDArray[Any]
+VELOCITY_SAMPLES = 32  # that find the range of the velocities
 BATCH_BYTES = 32 * 2**20  # of a batch's tensors: small batches stay in the cache
 
 
@@ -42,7 +46,8 @@ def scale_gradients(
     below a fresh head grow with its weights.
     """
     rho = measure(graph, x, targets, run_op, headroom)
-    return graph.with_changes(ops=[_scaled(graph, op, rho) for op in graph.ops])
+    shifts = velocity_shifts(graph, x, targets, run_op, headroom)
+    return graph.with_changes(ops=[_scaled(graph, op, rho, shifts) for op in graph.ops])
 
 
 def real_backward(
@@ -65,7 +70,7 @@ def real_backward(
             values[op.outputs[0]] = grad.astype(np.float32)
         elif spec.accumulate is not None:
             values[op.outputs[0]] = _real_grad(graph, op, values)
-        elif isinstance(op.attrs, UpdateAttrs):
+        elif isinstance(op.attrs, UpdateAttrs | SgdAttrs | SgdStepAttrs):
             if updates and spec.real_gradient is not None:
                 inputs = [values[name] for name in op.inputs[:2] if name in values]
                 values[op.name] = spec.real_gradient(op, inputs)
@@ -125,10 +130,45 @@ def measure(
     return rho
 
 
-def _scaled(graph: Graph, op: Op, rho: Mapping[str, float]) -> Op:
+def velocity_shifts(
+    graph: Graph, x: NDArray[np.int8], targets: NDArray[np.integer], run_op: Any, headroom: float
+) -> dict[tuple[str, str], int]:
+    """(layer, param) -> the exponent of a velocity's unit: the smallest for which gradients as
+    large as the largest of the samples', `headroom` times, one after the other, stay in range."""
+    moves = {(op.attrs.layer, op.attrs.param): op for op in graph.ops if _has_velocity(op)}
+    if not moves:
+        return {}
+    largest = dict.fromkeys(moves, 0.0)
+    loss = next(op for op in graph.ops if isinstance(op.attrs, LossAttrs))
+    for start in range(min(len(x), VELOCITY_SAMPLES)):
+        one = slice(start, start + 1)
+        values, _ = real_backward(graph, x[one], targets[one], run_op)
+        for op in graph.ops:
+            if isinstance(op.attrs, UpdateAttrs):
+                moved = float(op.attrs.largest_move(values[op.name]))
+                key = op.attrs.layer, op.attrs.param
+                largest[key] = max(largest[key], moved)
+    shifts = {}
+    for key, op in moves.items():
+        coherent = headroom * loss.attrs.largest_weight / (1 - op.attrs.momentum)
+        ratio = largest[key] * coherent / op.attrs.velocity_range
+        shifts[key] = max(-64, min(64, math.ceil(math.log2(ratio)))) if ratio else 0
+    return shifts
+
+
+def _has_velocity(op: Op) -> bool:
+    return isinstance(op.attrs, SgdAttrs) and bool(op.inputs[1])
+
+
+def _scaled(
+    graph: Graph, op: Op, rho: Mapping[str, float], shifts: Mapping[tuple[str, str], int]
+) -> Op:
+    if isinstance(op.attrs, SgdAttrs):
+        shift = shifts.get((op.attrs.layer, op.attrs.param), 0)
+        return replace(op, attrs=replace(op.attrs, velocity_shift=shift))
     if isinstance(op.attrs, UpdateAttrs):
-        grad = op.inputs[-4]
-        return replace(op, attrs=op.attrs.with_rates(rho[grad] / GRAD_MAX))
+        unit = 2.0 ** shifts[op.attrs.layer, op.attrs.param] if op.attrs.gathers else 1.0
+        return replace(op, attrs=op.attrs.with_rates(rho[op.inputs[-4]] / GRAD_MAX / unit))
     if INTEGER_OPS[op.kind].accumulate is None:
         return op
     scale: GradScale = op.attrs.scale

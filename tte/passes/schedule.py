@@ -36,8 +36,8 @@ def _order(graph: Graph) -> list[Op]:
     missing = [0] * len(ops)
     for i, op in enumerate(ops):
         before = {producer[name] for name in op.reads if name in producer}
-        if isinstance(op.attrs, UpdateAttrs):
-            for name in op.writes:
+        for name in op.writes:
+            if graph[name].role is Role.PARAMETER:
                 before.update(j for j in readers.get(graph[name].stored_in or "", ()) if j != i)
         missing[i] = len(before)
         for j in before:
