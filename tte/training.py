@@ -21,7 +21,6 @@ CROSS_ENTROPY, BCE, MSE = "cross-entropy", "bce", "mse"
 LOSSES = (CROSS_ENTROPY, BCE, MSE)
 SCHEDULES = ("constant", "linear", "cosine")
 MAX_WEIGHT = 1000.0  # of a class
-MAX_BATCH = 4096
 
 
 @dataclass(frozen=True, slots=True)

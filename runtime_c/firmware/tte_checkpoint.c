@@ -2,7 +2,7 @@
  *
  * A slot: header, content, seal; each begins a unit.
  *   header   "TTEC", number, steps, bytes of the content, model id (16)
- *   content  trained state, settings
+ *   content  trained state, schedule
  *   seal     CRC-32 of header and content, its complement
  */
 #include "tte_checkpoint.h"
@@ -16,7 +16,7 @@
 #include <string.h>
 
 enum { MAGIC = 0x43455454, HEADER_BYTES = 32, SEAL_BYTES = 8 };
-enum { CONTENT_BYTES = TTE_STATE_BYTES + sizeof(tte_training_settings) };
+enum { CONTENT_BYTES = TTE_STATE_BYTES + sizeof(tte_schedule) };
 
 static const uint8_t model_id[TTE_MODEL_ID_BYTES] = TTE_MODEL_ID;
 
@@ -76,7 +76,7 @@ static uint32_t last_good(uint32_t *slot)
     return last;
 }
 
-uint32_t tte_checkpoint_load(uint32_t *steps)
+uint32_t tte_checkpoint_load(uint32_t *steps, tte_schedule *schedule)
 {
     uint32_t slot = 0;
     const uint32_t number = last_good(&slot);
@@ -88,12 +88,12 @@ uint32_t tte_checkpoint_load(uint32_t *steps)
             memcpy(tte_state[i].data, from, tte_state[i].bytes);
             from += tte_state[i].bytes;
         }
-        memcpy(&tte_settings, from, sizeof tte_settings);
+        memcpy(schedule, from, sizeof *schedule);
     }
     return number;
 }
 
-uint32_t tte_checkpoint_save(uint32_t steps)
+uint32_t tte_checkpoint_save(uint32_t steps, const tte_schedule *schedule)
 {
     const uint32_t slots = tte_checkpoint_slots();
     uint32_t slot = slots - 1;
@@ -118,7 +118,7 @@ uint32_t tte_checkpoint_save(uint32_t steps)
     for (uint32_t i = 0; i < TTE_STATE_COUNT; ++i) {
         tte_storage_put(&writer, tte_state[i].data, tte_state[i].bytes);
     }
-    tte_storage_put(&writer, &tte_settings, sizeof tte_settings);
+    tte_storage_put(&writer, schedule, sizeof *schedule);
     tte_storage_pad(&writer);
     tte_put_word(seal, writer.crc);
     tte_put_word(seal + 4, ~writer.crc);

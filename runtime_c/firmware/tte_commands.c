@@ -9,6 +9,7 @@
 #include "tte_checkpoint.h"
 #include "tte_port.h"
 #include "tte_samples.h"
+#include "tte_schedule.h"
 
 #include <string.h>
 
@@ -22,10 +23,12 @@ static uint32_t steps;        /* trained since the network's first state */
 static uint32_t checkpoint;   /* the number of the last one; 0: none */
 static uint32_t run_steps;    /* on stored samples, still to come */
 static uint32_t last_instructions;
+static tte_schedule schedule;
 
 void tte_command_init(void)
 {
-    checkpoint = tte_checkpoint_load(&steps);
+    schedule.learning_rate = tte_settings.learning_rate;
+    checkpoint = tte_checkpoint_load(&steps, &schedule);
     tte_samples_init();
 }
 
@@ -75,15 +78,15 @@ static int is_factor(tte_factor factor)
 
 static uint8_t write_settings(uint32_t offset, const uint8_t *data, uint32_t bytes)
 {
-    tte_training_settings settings;
+    tte_schedule settings;
     if (offset != 0 || bytes != sizeof settings) {
         return TTE_BAD_ARGUMENT;
     }
     memcpy(&settings, data, sizeof settings);
-    if (!is_factor(settings.learning_rate)) {
+    if (!is_factor(settings.learning_rate) || settings.shape > TTE_COSINE) {
         return TTE_BAD_ARGUMENT;
     }
-    tte_settings = settings;
+    schedule = settings;
     return TTE_OK;
 }
 
@@ -158,7 +161,7 @@ static void hello(tte_answer *answer)
     const uint32_t words[] = {TTE_INPUT_BYTES,
                               TTE_TARGET_BYTES,
                               TTE_OUTPUT_BYTES,
-                              sizeof tte_settings,
+                              sizeof schedule,
                               TTE_STATE_BYTES,
                               TTE_SATURATION_COUNT,
                               steps,
@@ -234,6 +237,7 @@ __attribute__((noinline)) static void run_counted(void (*run)(void))
 
 static void train(void)
 {
+    tte_settings.learning_rate = tte_schedule_rate(&schedule, steps);
     run_counted(tte_train_step);
     steps++;
 }
@@ -273,7 +277,7 @@ static uint8_t save_command(tte_answer *answer)
     if (tte_checkpoint_slots() == 0) {
         return TTE_NO_STORAGE;
     }
-    const uint32_t number = tte_checkpoint_save(steps);
+    const uint32_t number = tte_checkpoint_save(steps, &schedule);
     if (number == 0) {
         return TTE_FLASH_FAILED;
     }

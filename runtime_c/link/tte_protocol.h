@@ -30,7 +30,7 @@ enum {
 enum {
     TTE_REGION_INPUT = 1,      /* write, from the front */
     TTE_REGION_TARGET = 2,     /* write, whole */
-    TTE_REGION_SETTINGS = 3,   /* write, whole: tte_training_settings */
+    TTE_REGION_SETTINGS = 3,   /* write, whole: tte_schedule */
     TTE_REGION_STATE = 4,      /* write and read */
     TTE_REGION_OUTPUT = 5,     /* read, after INFER */
     TTE_REGION_SATURATIONS = 6 /* read: 4 bytes for each gradient tensor */

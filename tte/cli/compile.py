@@ -17,6 +17,7 @@ from tte.cli.options import (
     LossName,
     Model,
     Quiet,
+    ScheduleName,
     parse_bytes,
     parse_numbers,
     parse_positive_numbers,
@@ -25,6 +26,8 @@ from tte.cli.options import (
 )
 from tte.cli.output import name_of, show
 from tte.cli.project import check_model, check_output, write_project
+
+MAX_BATCH = 4096
 
 
 def compile_command(
@@ -86,6 +89,31 @@ def compile_command(
             "--calibration", help="How ranges of float models are chosen; see docs/models.md."
         ),
     ] = CalibrationName.minmax,
+    momentum: Annotated[
+        float,
+        typer.Option(
+            "--momentum",
+            parser=parse_share,
+            metavar="F",
+            help="Takes 2 more bytes a trained weight.",
+        ),
+    ] = 0.0,
+    batch: Annotated[
+        int,
+        typer.Option(
+            "--batch",
+            min=1,
+            max=MAX_BATCH,
+            metavar="N",
+            help="Samples whose mean gradient is one step; memory as for --momentum, once.",
+        ),
+    ] = 1,
+    weight_decay: Annotated[
+        float, typer.Option("--weight-decay", parser=parse_share, metavar="F")
+    ] = 0.0,
+    schedule: Annotated[
+        ScheduleName, typer.Option("--lr-schedule", help="How the learning rate falls.")
+    ] = ScheduleName.constant,
     no_stream: Annotated[
         bool, typer.Option("--no-stream", help="Keep every map whole; see docs/design.md.")
     ] = False,
@@ -101,6 +129,7 @@ def compile_command(
     from tte.board import load_board
     from tte.data import load_dataset
     from tte.pipeline import CompileOptions, compile_model
+    from tte.training import Optimizer
 
     options = CompileOptions(
         board=load_board(board),
@@ -116,6 +145,7 @@ def compile_command(
         label_smoothing=label_smoothing,
         class_weights=class_weights or (),
         calibration=calibration.value,
+        optimizer=Optimizer(momentum, batch, weight_decay, schedule.value),
         dump_dir=dump,
     )
     check_output(output)

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from tte.cli.options import Compiler, Data, EmulatorName, Json, Project, Quiet, parse_rate
+from tte.cli.options import (
+    Compiler,
+    Data,
+    EmulatorName,
+    Json,
+    Project,
+    Quiet,
+    ScheduleName,
+    parse_rate,
+)
 from tte.cli.output import name_of
 from tte.cli.project import run_emulation
 from tte.errors import UsageError
@@ -26,6 +35,10 @@ def emulate_command(
     learning_rate: Annotated[
         float | None,
         typer.Option("--learning-rate", parser=parse_rate, metavar="F", help="Default: a good one"),
+    ] = None,
+    schedule: Annotated[
+        ScheduleName | None,
+        typer.Option("--lr-schedule", help="How the learning rate falls. Default: as compiled."),
     ] = None,
     seed: Annotated[
         int | None,
@@ -54,6 +67,7 @@ def emulate_command(
         steps=steps,
         epochs=epochs,
         learning_rate=learning_rate,
+        schedule=name_of(schedule),
         seed=seed,
         compiler=name_of(compiler),
         resume=resume,

@@ -78,6 +78,12 @@ class CalibrationName(str, Enum):
     mse = "mse"
 
 
+class ScheduleName(str, Enum):
+    constant = "constant"
+    linear = "linear"
+    cosine = "cosine"
+
+
 class CompilerName(str, Enum):
     gcc = "gcc"
     zig = "zig"

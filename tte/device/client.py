@@ -16,9 +16,10 @@ import numpy.typing as npt
 from tte.device.frames import ANSWER_BYTES
 from tte.device.link import Link
 from tte.errors import TteError
+from tte.training import SCHEDULES
 
 PROTOCOL_VERSION = 1
-SETTINGS_BYTES = 8
+_SETTINGS = struct.Struct("<2i3I")
 READ, INFER, TRAIN, METRICS, SAVE, RESTART, STORE, CLEAR, RUN = range(3, 12)
 INPUT, TARGET, SETTINGS, STATE, OUTPUT, SATURATIONS = range(1, 7)
 _HELLO = struct.Struct("<BBH16s11I")
@@ -97,7 +98,7 @@ class Device:
             "input_bytes": self._input_bytes,
             "target_bytes": self._target_bytes,
             "output_bytes": self._output_bytes,
-            "settings_bytes": SETTINGS_BYTES,
+            "settings_bytes": _SETTINGS.size,
             "state_bytes": self._state_bytes,
             "saturation_count": self._saturation_count,
         }
@@ -114,9 +115,13 @@ class Device:
 
     # ---- samples --------------------------------------------------------------------------
 
-    def set_learning_rate(self, learning_rate: float) -> None:
-        """Holds for all training steps to come."""
-        self._write(SETTINGS, struct.pack("<2i", *factor(learning_rate)))
+    def set_learning_rate(
+        self, learning_rate: float, schedule: str = "constant", steps: int = 0
+    ) -> None:
+        """Holds for all training steps to come; with a schedule it falls over the next `steps`."""
+        shape = SCHEDULES.index(schedule)
+        settings = _SETTINGS.pack(*factor(learning_rate), shape, self.steps, min(steps, 2**32 - 1))
+        self._write(SETTINGS, settings)
 
     def infer(self, sample: npt.NDArray[np.int8]) -> npt.NDArray[Any]:
         """The output of one sample, flat: int32 accumulators or int8 codes."""

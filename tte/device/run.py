@@ -77,6 +77,13 @@ def read_target(program: Mapping[str, Any]) -> Target:
     return Target(entry["kind"], float(entry["scale"]), float(entry["offset"]))
 
 
+def with_schedule(program: dict[str, Any], schedule: str | None) -> dict[str, Any]:
+    """The program with a schedule of the learning rate other than its own, if one is given."""
+    if schedule is None:
+        return program
+    return {**program, "optimizer": {**program["optimizer"], "schedule": schedule}}
+
+
 class Run:
     """A device, its program and the data it is trained and tested with."""
 
@@ -96,6 +103,10 @@ class Run:
         )
         self.target = read_target(program)
         self.targets = target_values(dataset, "train", self.transform)
+
+    def set_learning_rate(self, rate: float, steps: int) -> None:
+        """For `steps` steps, by the program's schedule."""
+        self.device.set_learning_rate(rate, self.program["optimizer"]["schedule"], steps)
 
     def infer(self, index: int) -> NDArray[Any]:
         """The raw output for a test sample."""

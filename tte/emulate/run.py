@@ -23,6 +23,7 @@ from tte.device.run import (
     fitting,
     read_program,
     read_target,
+    with_schedule,
 )
 from tte.device.state import State, read_state, write_state
 from tte.emulate.session import OpCounts, Session, open_session
@@ -45,6 +46,7 @@ def emulate(
     steps: int | None = None,
     epochs: int | None = None,
     learning_rate: float | None = None,
+    schedule: str | None = None,
     seed: int | None = None,
     compiler: str | None = None,
     resume: bool = False,
@@ -56,7 +58,7 @@ def emulate(
     Ctrl-C ends the training after the current step and the report tells the steps done; a second
     one skips the accuracy afterwards too.
     """
-    program = read_program(project_dir)
+    program = with_schedule(read_program(project_dir), schedule)
     dataset = fitting(dataset, program)
     rate = float(program["learning_rate"]) if learning_rate is None else learning_rate
     count = steps if steps is not None else (epochs or 1) * len(dataset.x_train)
@@ -88,14 +90,16 @@ class _Run(Run):
         super().__init__(session, program, dataset, progress)
         self.session = session
         self.steps = 0
+        self.counted_step = 1  # the first one that moves the weights
+        self.step_counts: OpCounts | int | None = None  # what it took
         self.state = b""  # at the end
-        self.first_step: OpCounts | int | None = None  # what it took
 
     def report(
         self, order: NDArray[np.int64], rate: float, firmware: Firmware | None
     ) -> dict[str, Any]:
         session = self.session
-        session.set_learning_rate(rate)
+        self.set_learning_rate(rate, len(order))
+        self.counted_step = min(self.program["optimizer"]["batch"], len(order))
         with Interrupts() as interrupts:
             before = self.score("test before", lambda: interrupts.count > 0)
             inference = self.counted(lambda: self.infer(0))
@@ -122,19 +126,19 @@ class _Run(Run):
                 flash_bytes=firmware.flash_bytes if firmware else None,
                 stack_bytes=stack_bytes,
             ),
-            instructions=self.instructions(inference, self.first_step),
+            instructions=self.instructions(inference, self.step_counts),
             training=training,
             state_sha256=hashlib.sha256(self.state).hexdigest(),
         )
 
     def step(self, index: int) -> float:
-        """The first one is counted."""
+        """The first one that moves the weights is counted."""
         self.steps += 1
-        if self.steps > 1:
+        if self.steps != self.counted_step:
             return super().step(index)
         sample, target = self.sample(index)
         losses: list[float] = []
-        self.first_step = self.counted(lambda: losses.append(self.session.train(sample, target)))
+        self.step_counts = self.counted(lambda: losses.append(self.session.train(sample, target)))
         return losses[0]
 
     def counted(self, command: Callable[[], object]) -> OpCounts | int | None:

@@ -9,6 +9,7 @@ docs/numerics.md, section 4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,12 +18,16 @@ import numpy as np
 from tte.ir import Graph, Op
 from tte.ops import arith, params
 from tte.ops.arith import RESIDUAL_UNITS, Factor, Int
-from tte.ops.loss import as_factor, factor_product
+from tte.ops.loss import as_factor, factor_of, factor_product
 from tte.ops.spec import Array, Family, IntegerOp, KernelCall, SaturationsArg, TensorArg
 
 GOLDEN = 0x9E3779B9  # 2^32 / golden ratio: its multiples fill [0, 2^32) evenly
 ROUNDING_BITS = 31
 MAX_SHIFT = 62
+SINE_Q30 = tuple(  # sin(pi / 2 x) = x * polynomial of x^2
+    round((-1) ** k * (math.pi / 2) ** (2 * k + 1) / math.factorial(2 * k + 1) * 2**30)
+    for k in range(5)
+)
 MOMENTUM_BITS = 16
 WEIGHT_MOVE, BIAS_MOVE = 1 << 20, 1 << 40  # a move is no larger
 
@@ -56,6 +61,22 @@ class SgdAttrs:
     def velocity_range(self) -> float:
         """What a velocity should reach: all of an int8, and of an int32 enough to be exact."""
         return 127.0 if self.param == "weight" else 2.0**24
+
+
+def scheduled_rate(rate: Factor, schedule: str, done: int, steps: int) -> Factor:
+    """The learning rate after `done` of `steps` steps: the twin of tte_schedule.c."""
+    if schedule == "constant":
+        return rate
+    steps = max(1, steps)
+    left = ((steps - min(done, steps - 1)) << 30) // steps
+    if schedule == "cosine":
+        square, total = (left * left) >> 30, 0
+        for coefficient in reversed(SINE_Q30):
+            total = coefficient + ((total * square) >> 30)
+        sine = min((total * left) >> 30, 1 << 30)
+        left = (sine * sine) >> 30
+    factor = factor_of(left)
+    return factor_product(rate, Factor(factor.mantissa, factor.exponent + 30))
 
 
 def step_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:

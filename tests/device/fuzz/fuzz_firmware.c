@@ -179,13 +179,16 @@ static uint8_t *put_sample(uint8_t *data)
 {
     static const uint8_t commands[] = {TTE_TRAIN, TTE_INFER, TTE_STORE};
     const uint32_t command = commands[random_below(3)];
-    uint8_t target[4] = {(uint8_t)random_below(random_below(8) ? 3 : 256)}, input[8], settings[8];
+    uint8_t target[4] = {(uint8_t)random_below(random_below(8) ? 3 : 256)}, input[8], settings[20];
     for (uint32_t i = 0; i < sizeof input; ++i) {
         input[i] = (uint8_t)random_below(256);
     }
     if (random_below(4) == 0) {
         tte_put_word(settings, random_below(4) ? 1u << 30 : noise);
         tte_put_word(settings + 4, random_below(140));
+        tte_put_word(settings + 8, random_below(4));
+        tte_put_word(settings + 12, random_below(2) ? random_below(40) : noise);
+        tte_put_word(settings + 16, random_below(2) ? random_below(40) : noise);
         data = put_write(data, TTE_REGION_SETTINGS, settings, sizeof settings);
     }
     data = put_write(data, TTE_REGION_TARGET, target, sizeof target);
