@@ -11,6 +11,7 @@
 #include "tte_frame.h"
 #include "tte_port.h"
 #include "tte_protocol.h"
+#include "tte_schedule.h"
 #include "tte_storage.h"
 
 #include <string.h>
@@ -76,7 +77,7 @@ static uint32_t last_good(uint32_t *slot)
     return last;
 }
 
-uint32_t tte_checkpoint_load(uint32_t *steps, tte_schedule *schedule)
+uint32_t tte_checkpoint_load(uint32_t *steps)
 {
     uint32_t slot = 0;
     const uint32_t number = last_good(&slot);
@@ -88,12 +89,12 @@ uint32_t tte_checkpoint_load(uint32_t *steps, tte_schedule *schedule)
             memcpy(tte_state[i].data, from, tte_state[i].bytes);
             from += tte_state[i].bytes;
         }
-        memcpy(schedule, from, sizeof *schedule);
+        memcpy(&tte_running_schedule, from, sizeof tte_running_schedule);
     }
     return number;
 }
 
-uint32_t tte_checkpoint_save(uint32_t steps, const tte_schedule *schedule)
+uint32_t tte_checkpoint_save(uint32_t steps)
 {
     const uint32_t slots = tte_checkpoint_slots();
     uint32_t slot = slots - 1;
@@ -118,7 +119,7 @@ uint32_t tte_checkpoint_save(uint32_t steps, const tte_schedule *schedule)
     for (uint32_t i = 0; i < TTE_STATE_COUNT; ++i) {
         tte_storage_put(&writer, tte_state[i].data, tte_state[i].bytes);
     }
-    tte_storage_put(&writer, schedule, sizeof *schedule);
+    tte_storage_put(&writer, &tte_running_schedule, sizeof tte_running_schedule);
     tte_storage_pad(&writer);
     tte_put_word(seal, writer.crc);
     tte_put_word(seal + 4, ~writer.crc);

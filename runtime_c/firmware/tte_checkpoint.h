@@ -8,18 +8,18 @@
 #ifndef TTE_CHECKPOINT_H
 #define TTE_CHECKPOINT_H
 
-#include "tte_schedule.h"
+#include <stdint.h>
 
 /* How many checkpoints fit; fewer than 2 are none. */
 uint32_t tte_checkpoint_slots(void);
 
-/* Finds the last good checkpoint and loads it: trained state, *steps and *schedule. The
+/* Finds the last good checkpoint and loads it: trained state, schedule and *steps. The
  * number of the checkpoint, or 0 where there is none; then nothing is changed. */
-uint32_t tte_checkpoint_load(uint32_t *steps, tte_schedule *schedule);
+uint32_t tte_checkpoint_load(uint32_t *steps);
 
 /* Saves them. The number of the checkpoint, from 1 on and one more each time, or 0
  * where that failed or there are no slots. */
-uint32_t tte_checkpoint_save(uint32_t steps, const tte_schedule *schedule);
+uint32_t tte_checkpoint_save(uint32_t steps);
 
 /* Erases all of them. Not 0: it failed. */
 int tte_checkpoint_forget(void);

@@ -23,12 +23,11 @@ static uint32_t steps;        /* trained since the network's first state */
 static uint32_t checkpoint;   /* the number of the last one; 0: none */
 static uint32_t run_steps;    /* on stored samples, still to come */
 static uint32_t last_instructions;
-static tte_schedule schedule;
 
 void tte_command_init(void)
 {
-    schedule.learning_rate = tte_settings.learning_rate;
-    checkpoint = tte_checkpoint_load(&steps, &schedule);
+    tte_running_schedule.learning_rate = tte_settings.learning_rate;
+    checkpoint = tte_checkpoint_load(&steps);
     tte_samples_init();
 }
 
@@ -86,7 +85,7 @@ static uint8_t write_settings(uint32_t offset, const uint8_t *data, uint32_t byt
     if (!is_factor(settings.learning_rate) || settings.shape > TTE_COSINE) {
         return TTE_BAD_ARGUMENT;
     }
-    schedule = settings;
+    tte_running_schedule = settings;
     return TTE_OK;
 }
 
@@ -161,7 +160,7 @@ static void hello(tte_answer *answer)
     const uint32_t words[] = {TTE_INPUT_BYTES,
                               TTE_TARGET_BYTES,
                               TTE_OUTPUT_BYTES,
-                              sizeof schedule,
+                              sizeof tte_running_schedule,
                               TTE_STATE_BYTES,
                               TTE_SATURATION_COUNT,
                               steps,
@@ -237,7 +236,7 @@ __attribute__((noinline)) static void run_counted(void (*run)(void))
 
 static void train(void)
 {
-    tte_settings.learning_rate = tte_schedule_rate(&schedule, steps);
+    tte_settings.learning_rate = tte_schedule_rate(&tte_running_schedule, steps);
     run_counted(tte_train_step);
     steps++;
 }
@@ -277,7 +276,7 @@ static uint8_t save_command(tte_answer *answer)
     if (tte_checkpoint_slots() == 0) {
         return TTE_NO_STORAGE;
     }
-    const uint32_t number = tte_checkpoint_save(steps, &schedule);
+    const uint32_t number = tte_checkpoint_save(steps);
     if (number == 0) {
         return TTE_FLASH_FAILED;
     }

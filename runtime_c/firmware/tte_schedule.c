@@ -10,6 +10,8 @@
 
 enum { ONE_Q30 = 1 << 30 };
 
+tte_schedule tte_running_schedule;
+
 static uint32_t sine_q30(uint32_t left)
 {
     /* round((-1)^k (pi / 2)^(2 k + 1) / (2 k + 1)! * 2^30) */

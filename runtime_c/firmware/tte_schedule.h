@@ -18,6 +18,7 @@ typedef struct {
     uint32_t first_step; /* steps are counted from the network's first state */
     uint32_t steps;      /* 0: as one; after them the rate stays what it was in the last */
 } tte_schedule;
+extern tte_schedule tte_running_schedule;
 
 tte_factor tte_schedule_rate(const tte_schedule *schedule, uint32_t step);
 
