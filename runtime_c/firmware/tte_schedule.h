@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The learning rate of each step, in integers: constant, or falling to 0 over a number of steps
- * along a line or half a wave of a cosine. Source: docs/numerics.md, section 4.
+ * along a line or half a wave of a cosine. Source: docs/numerics.md, section 5.
  */
 #ifndef TTE_SCHEDULE_H
 #define TTE_SCHEDULE_H

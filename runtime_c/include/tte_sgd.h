@@ -3,7 +3,7 @@
  * Moves of weights and velocities. They round by a number in [0, 1) that changes from batch to
  * batch and is even on the whole: floor(x + rounding) is x on average, so that nothing too small
  * for one step is lost, and a velocity that nothing feeds comes to rest. Source: docs/numerics.md,
- * section 4.
+ * section 5.
  */
 #ifndef TTE_SGD_H
 #define TTE_SGD_H

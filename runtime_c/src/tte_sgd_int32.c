@@ -2,7 +2,7 @@
  *
  * full = 256 * bias + residual += velocity * learning_rate * 2^(velocity_shift + 8), saturated at
  * +-2^38; (256 * velocity + velocity_residual) *= momentum: tte_sgd_int8() for biases, which do not
- * decay. Source: docs/numerics.md, section 4.
+ * decay. Source: docs/numerics.md, section 5.
  */
 #include "tte_sgd.h"
 

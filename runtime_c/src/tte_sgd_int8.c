@@ -4,7 +4,7 @@
  * full += speed * learning_rate * 2^velocity_shift - full * decay, saturated; speed *= momentum
  * for every element once a batch is complete, see tte_sgd.h for the rounding. A velocity is the
  * sum that the grad_weight kernels have gathered in it: where the loss falls. Source:
- * docs/numerics.md, section 4.
+ * docs/numerics.md, section 5.
  */
 #include "tte_requant.h"
 #include "tte_sgd.h"

@@ -2,7 +2,7 @@
  *
  * count[0] samples of the batch, count[1] batches before it. The rounding is the next multiple of
  * 2^32 / golden ratio, modulo 2^32, as Q31: of all sequences the one that fills [0, 1) most evenly.
- * Source: docs/numerics.md, section 4.
+ * Source: docs/numerics.md, section 5.
  */
 #include "tte_loss.h"
 

@@ -4,7 +4,7 @@
 sgd_step: counts samples; says whether a batch is complete and with which factors weights move.
 sgd_int8, sgd_int32: move weights and biases by the velocity that the grad_weight and grad_bias ops
 have gathered, let weights decay, and leave the velocity for the next batch. Source:
-docs/numerics.md, section 4.
+docs/numerics.md, section 5.
 """
 
 from __future__ import annotations

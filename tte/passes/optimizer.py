@@ -3,7 +3,7 @@
 
 The update ops add to an int8 (int32) value and its residual; with a velocity they add to that, in
 the same format, and an sgd op moves the value once a batch. So every gradient kernel serves both,
-and plain gradient descent stays as it is. Source: docs/numerics.md, section 4.
+and plain gradient descent stays as it is. Source: docs/numerics.md, section 5.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Once the masks are fixed the backward pass is linear in the loss gradient g, so 
 tensor t has a scale relative to it: s_t = rho_t max|g| / 127, rho_t = max|t| / max|g| over the
 calibration samples (docs/numerics.md, section 2). The forward pass runs in integers, the
 gradients in real numbers. Updates get 256 s_t / s_w^2: quantization-aware scaling (section 3).
-Velocities get the unit in which the largest of them fits 16 bits (section 4).
+Velocities get the unit in which the largest of them fits 16 bits (section 5).
 """
 
 from __future__ import annotations
