@@ -79,6 +79,9 @@ class Program:
             assert tensor.data is not None
             digest.update(f"{name}\0{tensor.type}\0{tensor.quant}\0".encode())
             digest.update(tensor.data.tobytes())
+        for op in self.graph.ops:
+            if getattr(op.attrs, "velocity_shift", 0):  # the units of a velocity
+                digest.update(f"{op.attrs}\0".encode())
         return digest.hexdigest()[:32]
 
     @property

@@ -12,9 +12,9 @@ from tte.cli.options import (
     Data,
     EmulatorName,
     Json,
+    LrSchedule,
     Project,
     Quiet,
-    ScheduleName,
     parse_rate,
 )
 from tte.cli.output import name_of
@@ -36,10 +36,7 @@ def emulate_command(
         float | None,
         typer.Option("--learning-rate", parser=parse_rate, metavar="F", help="Default: a good one"),
     ] = None,
-    schedule: Annotated[
-        ScheduleName | None,
-        typer.Option("--lr-schedule", help="How the learning rate falls. Default: as compiled."),
-    ] = None,
+    schedule: LrSchedule = None,
     seed: Annotated[
         int | None,
         typer.Option("--seed", min=0, max=2**32 - 1, help="Order of the samples."),

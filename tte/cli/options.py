@@ -109,3 +109,7 @@ Json = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the report; - is stdout.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+LrSchedule = Annotated[
+    ScheduleName | None,
+    typer.Option("--lr-schedule", help="How the learning rate falls. Default: as compiled."),
+]

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tte.cli.options import Data, Json, Project, Quiet, parse_rate
-from tte.cli.output import show
+from tte.cli.options import Data, Json, LrSchedule, Project, Quiet, parse_rate
+from tte.cli.output import name_of, show
 from tte.errors import UsageError
 
 Port = Annotated[
@@ -32,6 +32,7 @@ def train_command(
         float | None,
         typer.Option("--learning-rate", parser=parse_rate, metavar="F", help="Default: a good one"),
     ] = None,
+    schedule: LrSchedule = None,
     seed: Annotated[
         int | None,
         typer.Option("--seed", min=0, max=2**32 - 1, help="Order of the samples."),
@@ -89,13 +90,24 @@ def train_command(
     read_program(project)
     if detach:
         with SerialStream(port, baud) as stream:
-            samples = run_alone(project, stream, steps or 1, learning_rate)
+            samples = run_alone(project, stream, steps or 1, learning_rate, name_of(schedule))
         if not quiet:
             print(f"the board trains {steps} steps on its {samples} samples, alone")
         return
     dataset = load_dataset(data)
     options = TrainOptions(
-        steps, epochs, learning_rate, seed, resume, fresh, save, save_every, test, store, replay
+        steps,
+        epochs,
+        learning_rate,
+        name_of(schedule),
+        seed,
+        resume,
+        fresh,
+        save,
+        save_every,
+        test,
+        store,
+        replay,
     )
     with (
         SerialStream(port, baud) as stream,

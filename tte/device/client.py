@@ -116,11 +116,17 @@ class Device:
     # ---- samples --------------------------------------------------------------------------
 
     def set_learning_rate(
-        self, learning_rate: float, schedule: str = "constant", steps: int = 0
+        self,
+        learning_rate: float,
+        schedule: str = "constant",
+        steps: int = 0,
+        first_step: int | None = None,
     ) -> None:
-        """Holds for all training steps to come; with a schedule it falls over the next `steps`."""
+        """Holds for all training steps to come; with a schedule it falls over `steps` steps, from
+        `first_step` (default: the next one) on."""
+        first = self.steps if first_step is None else first_step
         shape = SCHEDULES.index(schedule)
-        settings = _SETTINGS.pack(*factor(learning_rate), shape, self.steps, min(steps, 2**32 - 1))
+        settings = _SETTINGS.pack(*factor(learning_rate), shape, first, min(steps, 2**32 - 1))
         self._write(SETTINGS, settings)
 
     def infer(self, sample: npt.NDArray[np.int8]) -> npt.NDArray[Any]:

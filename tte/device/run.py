@@ -104,9 +104,10 @@ class Run:
         self.target = read_target(program)
         self.targets = target_values(dataset, "train", self.transform)
 
-    def set_learning_rate(self, rate: float, steps: int) -> None:
-        """For `steps` steps, by the program's schedule."""
-        self.device.set_learning_rate(rate, self.program["optimizer"]["schedule"], steps)
+    def set_learning_rate(self, rate: float, steps: int, first_step: int | None = None) -> None:
+        """By the program's schedule."""
+        schedule = self.program["optimizer"]["schedule"]
+        self.device.set_learning_rate(rate, schedule, steps, first_step)
 
     def infer(self, index: int) -> NDArray[Any]:
         """The raw output for a test sample."""

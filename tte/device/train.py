@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tte.data import Dataset, sample_order
 from tte.device.client import Device, Hello
 from tte.device.link import ConversationLost, Link, Stream
-from tte.device.run import Interrupts, Progress, Run, Silent, fitting, read_program
+from tte.device.run import Interrupts, Progress, Run, Silent, fitting, read_program, with_schedule
 from tte.device.state import State, write_state
 from tte.errors import TteError
 from tte.report.schema import build_report, instructions_section, memory_section
@@ -37,6 +37,7 @@ class TrainOptions:
     steps: int | None = None
     epochs: int | None = None
     learning_rate: float | None = None
+    schedule: str | None = None
     seed: int | None = None
     resume: bool = False
     fresh: bool = False
@@ -65,7 +66,7 @@ def train_on_board(
 
     Ctrl-C ends the training after the current step, a second one the test afterwards.
     """
-    program = read_program(project_dir)
+    program = with_schedule(read_program(project_dir), options.schedule)
     dataset = fitting(dataset, program)
     device, hello = open_board(stream, program)
     run = _BoardRun(device, program, dataset, progress or Silent(), options, hello)
@@ -89,6 +90,7 @@ class _BoardRun(Run):
         self.options = options
         self.hello = hello
         self.rate = options.learning_rate or float(program["learning_rate"])
+        self.first_step = 0  # of the schedule
         self.keeps = options.store is not None or options.replay
         self.restarts = 0
 
@@ -141,7 +143,14 @@ class _BoardRun(Run):
             )
         if self.options.save and self.hello.checkpoint_slots == 0:
             self.progress.note("the board has no flash for a checkpoint: power off forgets")
-        self.device.set_learning_rate(self.rate)
+        self.first_step = 0 if self.options.resume else self.device.steps
+        self.set_learning_rate(self.rate, self.steps, self.first_step)
+
+    @property
+    def steps(self) -> int:
+        """Of this run, or with --resume of all."""
+        wanted, epochs = self.options.steps, self.options.epochs or 1
+        return epochs * len(self.dataset.x_train) if wanted is None else wanted
 
     def greet(self) -> Hello:
         """A hello to a board that restarts; the old conversation may still be refused."""
@@ -158,12 +167,9 @@ class _BoardRun(Run):
     def order(self) -> NDArray[np.int64]:
         """The samples of the steps to come."""
         options, first = self.options, self.device.steps
-        samples = len(self.dataset.x_train)
-        count = options.steps if options.steps is not None else (options.epochs or 1) * samples
-        if options.resume:
-            count = max(0, count - first)
+        count = max(0, self.steps - first) if options.resume else self.steps
         seed = self.program["seed"] if options.seed is None else options.seed
-        return sample_order(samples, count, seed, first)
+        return sample_order(len(self.dataset.x_train), count, seed, first)
 
     def store(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
         """Puts the first samples of the order into the board's storage, unless it is to train on
@@ -239,11 +245,15 @@ class _BoardRun(Run):
                 hint="look at its power supply; --save-every N keeps what is trained",
             )
         self.progress.note(f"the board was restarted; training goes on at step {self.device.steps}")
-        self.device.set_learning_rate(self.rate)
+        self.set_learning_rate(self.rate, self.steps, self.first_step)
 
 
 def run_alone(
-    project_dir: Path, stream: Stream, steps: int, learning_rate: float | None = None
+    project_dir: Path,
+    stream: Stream,
+    steps: int,
+    learning_rate: float | None = None,
+    schedule: str | None = None,
 ) -> int:
     """Lets the board train on its stored samples with nobody listening; how many it has."""
     program = read_program(project_dir)
@@ -255,6 +265,10 @@ def run_alone(
             "the board is training on its stored samples already",
             hint="tte train without --detach stops it",
         )
-    device.set_learning_rate(learning_rate or float(program["learning_rate"]))
+    device.set_learning_rate(
+        learning_rate or float(program["learning_rate"]),
+        schedule or program["optimizer"]["schedule"],
+        steps,
+    )
     device.run(steps)
     return hello.samples
