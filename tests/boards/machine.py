@@ -12,7 +12,7 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import unicorn
@@ -51,6 +51,10 @@ class Block:
     def __init__(self, base: int, size: int = 0x400, values: dict[int, int] | None = None) -> None:
         self.base, self.size = base, size
         self.values = dict(values or {})
+        self.reset()
+
+    def reset(self) -> None:
+        """As after power-on."""
 
     def read(self, offset: int) -> int:
         method = getattr(self, f"read_{offset:x}", None)
@@ -73,10 +77,9 @@ class Serial(Block):
     asks for the status once more or sleeps."""
 
     def __init__(self, base: int, size: int = 0x400) -> None:
-        super().__init__(base, size)
         self.sent = bytearray()
         self._leaving = bytearray()
-        self.reset()
+        super().__init__(base, size)
 
     def reset(self) -> None:
         self._leaving.clear()
@@ -97,20 +100,24 @@ class Serial(Block):
         raise NotImplementedError
 
 
-class Chip(Protocol):
-    """The models of one kind of chip."""
+class Chip:
+    """The models of one kind of chip: its registers, of which `serial` is the line."""
 
     blocks: list[Block]
     serial: Serial
+    runs_from_ram = False
 
     def attach(self, machine: Machine) -> None:
         """Maps what is no register: storage with its ways, ROM."""
+        raise NotImplementedError
 
-    def reset(self) -> None:
-        """As after power-on; flash keeps its content."""
+    def boot(self, machine: Machine) -> None:
+        """What the core does after reset, before the firmware's first instruction."""
+        machine.boot(machine.board.flash.origin)
 
     def check_line(self, baud: int) -> None:
         """The clocks that were set up give this baud rate, and flash is slow enough for them."""
+        raise NotImplementedError
 
 
 class Machine:
@@ -133,7 +140,7 @@ class Machine:
         self.board, self.chip, self.irq = board, chip, board.uart.irq
         self._limits = limits
         self._every = interrupt_every
-        self._rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(seed)
         self._origin, self._image = flash_image(elf_path)
         self._line = bytearray()
         self._stopped = ""  # why the firmware was stopped from inside of a model
@@ -147,9 +154,11 @@ class Machine:
         if board.fast is not None:
             self._rams.append((board.fast.origin, limits.fast_bytes))
         for origin, size in self._rams:
-            self.uc.mem_map(origin, _pages(size), read | write)
+            code = execute if chip.runs_from_ram else 0
+            self.uc.mem_map(origin, _pages(size), read | write | code)
         self.uc.mem_map(_RETURN, PAGE, read | execute)
-        self._map_blocks([_System(self), *chip.blocks])
+        self.system = _System(self)
+        self._map_blocks([self.system, *chip.blocks])
         chip.attach(self)
         self.uc.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
         self.uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_bad_access)
@@ -182,26 +191,25 @@ class Machine:
     def power_on(self) -> None:
         """RAM holds anything, flash the firmware and the storage what it held."""
         for origin, size in self._rams:
-            self.uc.mem_write(origin, self._rng.bytes(_pages(size)))
+            self.uc.mem_write(origin, self.rng.bytes(_pages(size)))
         self.uc.mem_write(self._origin, self._image)
         self._line.clear()
-        self.chip.reset()
+        for block in self.chip.blocks:
+            block.reset()
+        self.system.values.clear()
         self.enabled: set[int] = set()
+        self.nmi_is_due = False
         self.mpu: dict[int, list[int]] = {}
         self.mpu_is_on = False
-        self.vectors = self.boot_address
-        self.boot()
+        self.uc.reg_write(arm.UC_ARM_REG_PRIMASK, 0)
+        self.chip.boot(self)
 
-    @property
-    def boot_address(self) -> int:
-        return self.board.flash.origin
-
-    def boot(self) -> None:
-        """Stack pointer and program counter from the vector table, privileged, interrupts on."""
-        stack, reset = struct.unpack("<2I", self.uc.mem_read(self.boot_address, 8))
+    def boot(self, vectors: int) -> None:
+        """Stack pointer and program counter from a vector table."""
+        self.vectors = vectors
+        stack, reset = struct.unpack("<2I", self.uc.mem_read(vectors, 8))
         self.uc.reg_write(arm.UC_ARM_REG_SP, stack)
         self.uc.reg_write(arm.UC_ARM_REG_PC, reset)
-        self.uc.reg_write(arm.UC_ARM_REG_PRIMASK, 0)
 
     def run(self) -> None:
         """Until the firmware sleeps and nothing is on the line."""
@@ -219,7 +227,7 @@ class Machine:
             if asleep:
                 self._wake()
             if self._may_interrupt():
-                self._deliver(int(self._rng.integers(1, 120)) if asleep else 3)
+                self._deliver(int(self.rng.integers(1, 120)) if asleep else 3)
 
     def _wake(self) -> None:
         """An interrupt that is held off ends the sleep; the firmware lets it in: CPSIE I."""

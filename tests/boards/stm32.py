@@ -5,17 +5,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import unicorn
-
-from tests.boards.machine import Block, Machine, PowerCut, Serial
+from tests.boards.machine import Block, Chip, Machine, Serial
+from tests.boards.storage import Storage
 
 KEYS = [0x4567_0123, 0xCDEF_89AB]
 
 
 class Gpio(Block):
     def __init__(self, base: int, rcc: Any, enabled: tuple[int, int]) -> None:
-        super().__init__(base, 0x400, dict.fromkeys(range(0, 0x2C, 4), 0))
+        super().__init__(base)
         self._rcc, self._enabled = rcc, enabled
+
+    def reset(self) -> None:
+        self.values = dict.fromkeys(range(0, 0x2C, 4), 0)
 
     def write(self, offset: int, value: int) -> None:
         register, bit = self._enabled
@@ -100,57 +102,14 @@ class UsartV2(Serial):
         self.transmit(value)
 
 
-class Storage:
-    """Flash that a controller rewrites: RAM to unicorn, with the controller asked at each write.
-    `cut_at`: the power fails at the so-many-th operation, counted from 1."""
-
-    def __init__(self, machine: Machine, controller: Any) -> None:
-        storage = machine.board.storage
-        assert storage is not None
-        self.origin, self.size = storage.origin, storage.size_bytes
-        self.sector_bytes = storage.sector_bytes
-        self.uc = machine.uc
-        self._controller = controller
-        self.operations = 0
-        self.cut_at = 0
-        self.uc.mem_map(self.origin, self.size, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
-        self.uc.mem_write(self.origin, b"\xff" * self.size)
-        self.uc.hook_add(
-            unicorn.UC_HOOK_MEM_WRITE,
-            self._on_write,
-            None,
-            self.origin,
-            self.origin + self.size - 1,
-        )
-
-    def count(self) -> bool:
-        """Counts an operation; whether the power fails in the middle of it."""
-        self.operations += 1
-        return self.operations == self.cut_at
-
-    def erase(self, address: int, size: int) -> None:
-        assert self.origin <= address and address + size <= self.origin + self.size
-        if self.count():
-            self.uc.mem_write(address, b"\xff\x00\x5a\xff" * (size // 8))
-            raise PowerCut
-        self.uc.mem_write(address, b"\xff" * size)
-
-    def _on_write(self, uc: Any, kind: int, address: int, size: int, value: int, data: Any) -> None:
-        old = int.from_bytes(uc.mem_read(address, size), "little")
-        value &= (1 << 8 * size) - 1
-        self._controller.program(address, size, old, value)
-        if self.count():
-            raise PowerCut
-
-
 class FlashF4(Block):
     """RM0090 chapter 3, RM0385 chapter 3. `sectors`: their sizes from 0x08000000 on."""
+
+    storage: Storage | None = None
 
     def __init__(self, sectors: list[int]) -> None:
         super().__init__(0x4002_3C00)
         self._sectors = sectors
-        self.storage: Storage | None = None
-        self.reset()
 
     def reset(self) -> None:
         self.values = {0x00: 0}
@@ -197,7 +156,6 @@ class RccF4(Block):
     def __init__(self, crystal_hz: int, most_hz: int) -> None:
         super().__init__(0x4002_3800)
         self._crystal_hz, self._most_hz = crystal_hz, most_hz
-        self.reset()
 
     def reset(self) -> None:
         self.values = {0x04: 0x2400_3010, 0x30: 0, 0x40: 0, 0x44: 0}
@@ -251,7 +209,6 @@ class PowerF4(Block):
     def __init__(self, rcc: RccF4, overdrive: bool) -> None:
         super().__init__(0x4000_7000)
         self._rcc, self._overdrive = rcc, overdrive
-        self.reset()
 
     def reset(self) -> None:
         self._control = 0xC000
@@ -277,7 +234,7 @@ def check_baud(clock_hz: float, divider: float, baud: int) -> None:
     assert abs(clock_hz / divider / baud - 1) < 0.015, f"{clock_hz / divider:.0f} baud"
 
 
-class Stm32F4:
+class Stm32F4(Chip):
     """STM32F407 (`f7` false) or STM32F746."""
 
     def __init__(self, f7: bool = False) -> None:
@@ -295,11 +252,7 @@ class Stm32F4:
         self.blocks = [self.rcc, self._power, self.flash, self.serial, *self.ports]
 
     def attach(self, machine: Machine) -> None:
-        self.flash.storage = Storage(machine, self.flash)
-
-    def reset(self) -> None:
-        for block in (self.rcc, self._power, self.flash, self.serial):
-            block.reset()
+        self.flash.storage = Storage(machine, self.flash.program)
 
     def check_line(self, baud: int) -> None:
         wait_states = self.flash.values[0] & 15

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from elftools.elf.elffile import ELFFile
 
 from tests.boards import CHIPS
 from tests.boards.conftest import Build, Built
+from tests.boards.rp2040 import assemble_boot
 from tte.board import list_boards, load_board
 from tte.device import ConversationLost, Device
+from tte.resources import boards_dir
 
 REAL_BOARDS = [name for name in list_boards() if load_board(name).uart is not None]
 
@@ -74,8 +77,10 @@ def test_firmware_lies_where_the_board_has_memory(name: str, compiler: str, buil
             start, last = section["sh_addr"], section["sh_addr"] + section["sh_size"] - 1
             places = [flash] if section.name in (".text", ".rodata") else [sram, fast]
             assert any(start in place and last in place for place in places), section.name
-            if section.name in (".stack", ".data") and board.fast is not None:
-                assert start in fast
+            if section.name == ".stack":
+                assert (start in fast) == (board.fast is not None)
+            if section.name == ".data":
+                assert (start in fast) == limits.data_is_fast
         for segment in elf.iter_segments("PT_LOAD"):
             assert not segment["p_filesz"] or segment["p_paddr"] in flash
     vectors = _vectors(built, symbols["tte_stack_top"])
@@ -97,3 +102,65 @@ def _vectors(built: Built, stack_top: int) -> list[int]:
     vectors = struct.unpack_from(f"<{17 + uart.irq}I", image, offset)
     assert vectors[0] == stack_top
     return list(vectors)
+
+
+def test_the_second_stage_is_what_its_source_assembles_to(build: Build, tmp_path: Path) -> None:
+    built = build("raspberry-pi-pico")
+    expected = assemble_boot(boards_dir() / "common" / "rp2040" / "boot2.S", tmp_path)
+    assert (built.folder / "build" / "firmware.bin").read_bytes()[:256] == expected
+
+
+@pytest.mark.parametrize("name", REAL_BOARDS)
+def test_artifacts_hold_what_the_elf_loads(name: str, build: Build) -> None:
+    built = build(name)
+    elf_path = built.firmware.elf_path
+    loaded: dict[int, int] = {}
+    with elf_path.open("rb") as stream:
+        for segment in ELFFile(stream).iter_segments("PT_LOAD"):
+            loaded |= dict(enumerate(segment.data(), segment["p_paddr"]))
+    origin = min(loaded)
+    assert origin == built.board.flash.origin
+    image = dict(enumerate(elf_path.with_suffix(".bin").read_bytes(), origin))
+    assert _without_gaps(image, loaded) == loaded
+    assert _without_gaps(_read_hex(elf_path.with_suffix(".hex").read_text()), loaded) == loaded
+    uf2_path = elf_path.with_suffix(".uf2")
+    assert uf2_path.exists() == (built.board.uf2_family is not None)
+    if built.board.uf2_family is not None:
+        blocks = _read_uf2(uf2_path.read_bytes(), built.board.uf2_family)
+        assert _without_gaps(blocks, loaded) == loaded
+
+
+def _without_gaps(content: dict[int, int], loaded: dict[int, int]) -> dict[int, int]:
+    """Without what is erased flash between the segments and after them."""
+    return {place: byte for place, byte in content.items() if byte != 0xFF or place in loaded}
+
+
+def _read_hex(text: str) -> dict[int, int]:
+    """Intel HEX."""
+    content: dict[int, int] = {}
+    upper = 0
+    lines = text.splitlines()
+    assert lines[-1] == ":00000001FF"
+    for line in lines[:-1]:
+        record = bytes.fromhex(line.removeprefix(":"))
+        assert sum(record) & 0xFF == 0 and len(record) == record[0] + 5
+        address, kind, data = int.from_bytes(record[1:3], "big"), record[3], record[4:-1]
+        if kind == 4:
+            upper = int.from_bytes(data, "big") << 16
+            continue
+        assert kind == 0
+        content |= dict(enumerate(data, upper + address))
+    return content
+
+
+def _read_uf2(data: bytes, family: int) -> dict[int, int]:
+    content: dict[int, int] = {}
+    assert len(data) % 512 == 0
+    for index in range(len(data) // 512):
+        block = data[512 * index : 512 * index + 512]
+        words = struct.unpack_from("<8I", block)
+        assert words[:3] == (0x0A324655, 0x9E5D5157, 0x2000)
+        assert words[4:] == (256, index, len(data) // 512, family)
+        assert words[3] % 256 == 0 and block[-4:] == struct.pack("<I", 0x0AB16F30)
+        content |= dict(enumerate(block[32:288], words[3]))
+    return content
