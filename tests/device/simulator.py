@@ -30,6 +30,7 @@ INCLUDE = (RUNTIME / "include", RUNTIME / "firmware", RUNTIME / "link", FAKE, SI
 FUZZ = Path(__file__).parent / "fuzz"
 FUZZ_DEFINES = (("TTE_LINK_PAYLOAD_BYTES", 512),)
 POWER_CUT, RESTART, MISUSE = 1, 2, 3
+FAULTS = ("lost", "doubled", "late", "spoilt")
 _ANSWER_BYTES = 1 << 20
 
 
@@ -104,8 +105,8 @@ class Board:
 
 class Line:
     """A Stream of virtual time. Each direction carries `bits_per_s`, 10 bits a byte, and delays by
-    `latency_s`; with the probability `faults` a frame is lost, doubled, delayed past later ones
-    or spoilt, each as often."""
+    `latency_s`; with the probability `faults` a frame meets one of `kinds`: it is lost, doubled,
+    delayed past later ones or spoilt."""
 
     def __init__(
         self,
@@ -114,6 +115,7 @@ class Line:
         latency_s: float = 0.0,
         faults: float = 0.0,
         seed: int = 0,
+        kinds: tuple[str, ...] = FAULTS,
     ) -> None:
         self.board = board
         self.bits_per_s: int | None = bits_per_s
@@ -121,6 +123,8 @@ class Line:
         self.sent_bytes = 0
         self.received_bytes = 0
         self.faults = faults
+        self.kinds = kinds
+        self.carried = self.faults_met = 0  # frames
         self._latency_s = latency_s
         self._random = random.Random(seed)
         self._free_at_s = {"down": 0.0, "up": 0.0}
@@ -157,8 +161,10 @@ class Line:
         end_s = start_s + len(piece) * 10 / (self.bits_per_s or 1)
         self._free_at_s[way] = end_s
         arrivals = [end_s + self._latency_s]
+        self.carried += 1
         if self._random.random() < self.faults:
-            fault = self._random.choice(("lost", "doubled", "late", "spoilt"))
+            fault = self._random.choice(self.kinds)
+            self.faults_met += 1
             if fault == "lost":
                 return
             if fault == "doubled":

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.device.fuzz import SEEDS, build_fuzzer, has_libfuzzer
 from tests.device.simulator import FUZZ, FUZZ_DEFINES, SOURCES, Board, compile_sim
 from tests.device.test_link import program
 from tte.device import Device, Link
@@ -33,6 +34,21 @@ def test_ten_million_bytes_for_the_firmware(tmp_path: Path) -> None:
         [str(fuzzer), str(FIRMWARE_BYTES), *seeds], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_libfuzzer_from_the_seeds(tmp_path: Path) -> None:
+    """Shortly; `python -m tests.device.fuzz` takes as long as it is told."""
+    if not has_libfuzzer(tmp_path):
+        pytest.skip("needs clang with libFuzzer: sudo apt install clang libclang-rt-dev")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    build_fuzzer(tmp_path / "fuzz")
+    options = ["-runs=30000", "-seed=1", "-max_len=400", f"-artifact_prefix={tmp_path}/"]
+    done = subprocess.run(
+        [tmp_path / "fuzz", corpus, SEEDS, *options], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert any(corpus.iterdir())  # it found its way to new code
 
 
 def test_codes_are_inverse_and_as_long_as_they_should_be() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.device.simulator import Board, Line
+from tests.device.simulator import FAULTS, Board, Line
 from tests.emulate.fake_project import fake_program
 from tte.device import CommandRefused, ConversationLost, Device, Link
 from tte.device.client import METRICS, STATE
@@ -35,25 +35,32 @@ def samples(count: int, input_bytes: int) -> np.ndarray[Any, np.dtype[np.int8]]:
     return np.random.default_rng(3).integers(-9, 10, (count, input_bytes)).astype(np.int8)
 
 
-def trained(faults: float, input_bytes: int, steps: int, seed: int = 0) -> tuple[Any, ...]:
-    """What training leaves behind, and the device."""
+def trained(
+    faults: float, input_bytes: int, steps: int, kinds: tuple[str, ...] = FAULTS
+) -> tuple[Any, ...]:
+    """What training leaves behind, and the line."""
     board = Board(TTE_INPUT_BYTES=input_bytes, TTE_LINK_PAYLOAD_BYTES=512)
-    device = device_on(Line(board, latency_s=0.002, faults=faults, seed=seed), input_bytes)
+    line = Line(board, latency_s=0.002, faults=faults, seed=round(100 * faults), kinds=kinds)
+    device = device_on(line, input_bytes)
     device.set_learning_rate(0.5)
     x = samples(steps, input_bytes)
     losses = [device.train(x[i], i % 3) for i in range(steps)]
     output = device.infer(x[0]).tolist()
-    return (losses, output, device.state(), device.saturations(), device.metrics().steps), device
+    return (losses, output, device.state(), device.saturations(), device.metrics().steps), line
 
 
+@pytest.mark.parametrize("kinds", [*((kind,) for kind in FAULTS), FAULTS], ids="+".join)
 @pytest.mark.parametrize("faults", [0.01, 0.1, 0.4])
 @pytest.mark.parametrize(("input_bytes", "steps"), [(8, 300), (5000, 40)])
-def test_faults_change_nothing(faults: float, input_bytes: int, steps: int) -> None:
+def test_faults_change_nothing(
+    faults: float, kinds: tuple[str, ...], input_bytes: int, steps: int
+) -> None:
+    """Each kind alone and all together, in both directions."""
     expected, _ = trained(0.0, input_bytes, steps)
-    found, device = trained(faults, input_bytes, steps, seed=round(100 * faults))
+    found, line = trained(faults, input_bytes, steps, kinds)
     assert found == expected
     assert expected[-1] == steps
-    assert device.link.frames_again > 0
+    assert line.faults_met > 0.5 * faults * line.carried > 2
 
 
 @pytest.mark.parametrize("latency_s", [0.0, 0.004, 0.016])

@@ -15,7 +15,7 @@ from tests.emulate.fake_project import OpenFake
 from tte.device import CommandRefused, ConversationLost, Device
 from tte.emulate.faults import RESTART_STATUS
 
-X = np.random.default_rng(0).integers(-9, 10, (40, 8)).astype(np.int8)
+X = np.random.default_rng(0).integers(-9, 10, (200, 8)).astype(np.int8)
 
 
 def train(device: Device, first: int, last: int) -> None:
@@ -80,46 +80,75 @@ def test_stored_samples_train_like_streamed_ones(emulator: str, open_fake: OpenF
         device.train(X[0], 0)
 
 
-def test_unicorn_loses_power_in_a_save(open_fake: OpenFake) -> None:
-    """The firmware stops in the middle of its flash driver; what it restarts from is one of the
-    two states."""
-    with open_fake("unicorn") as device:
-        transport: Any = device._transport
+class PowerCut:
+    """Power that fails in an operation of the firmware's flash driver: the erasure of a sector, or
+    the write of a word. What was being changed is left with any mixture of its old and new bits."""
+
+    def __init__(self, transport: Any) -> None:
+        self.transport = transport
+        self.cut_at: int | None = None  # the operation
+        self.operations = 0
+        self.rng = np.random.default_rng(0)
+        self.spoil = lambda: None
+        self._erased: int | None = None  # the sector
         storage = transport._storage
-        writes = 0
-        cut_at = 0
+        self._origin, self._sector_bytes = storage.origin, storage.sector_bytes
+        end = storage.origin + storage.size_bytes - 1
+        hook = unicorn.UC_HOOK_MEM_WRITE
+        transport._uc.hook_add(hook, self._on_write, begin=storage.origin, end=end)
+        self._restart, transport._restart = transport._restart, self._power_on
 
-        def on_write(uc: Any, *_: Any) -> None:
-            nonlocal writes
-            writes += 1
-            if writes == cut_at:
-                transport._exit_status = RESTART_STATUS
-                uc.emu_stop()
+    def _on_write(self, uc: Any, kind: int, address: int, size: int, value: int, _: Any) -> None:
+        sector = (address - self._origin) // self._sector_bytes
+        erases = value & 0xFFFFFFFF == 0xFFFFFFFF
+        if erases and sector == self._erased:
+            return  # a word of the same erasure
+        self._erased = sector if erases else None
+        self.operations += 1
+        if self.operations == self.cut_at:
+            first = self._origin + sector * self._sector_bytes if erases else address
+            count = self._sector_bytes if erases else size
+            wanted = b"\xff" * count if erases else (value & 0xFFFFFFFF).to_bytes(4, "little")
+            before = bytes(uc.mem_read(first, count))
+            self.spoil = lambda: uc.mem_write(first, self._mixture(before, wanted))
+            self.transport._exit_status = RESTART_STATUS
+            uc.emu_stop()
 
-        transport._uc.hook_add(
-            unicorn.UC_HOOK_MEM_WRITE,
-            on_write,
-            begin=storage.origin,
-            end=storage.origin + storage.size_bytes - 1,
-        )
+    def _mixture(self, before: bytes, wanted: bytes) -> bytes:
+        old, new = (np.frombuffer(part, np.uint8) for part in (before, wanted))
+        mask = self.rng.integers(0, 256, len(old)).astype(np.uint8)
+        mixed: bytes = (old ^ ((old ^ new) & mask)).tobytes()
+        return mixed
+
+    def _power_on(self) -> None:
+        self.spoil()
+        self.cut_at, self.spoil = None, lambda: None
+        self._restart()
+
+
+def test_unicorn_loses_power_at_every_operation_of_a_save(open_fake: OpenFake) -> None:
+    """In the firmware's own flash driver; what it restarts from is one of the two states."""
+    with open_fake("unicorn") as device:
+        power = PowerCut(device._transport)
         device.set_learning_rate(0.5)
-        saved = device.state()
         train(device, 0, 1)
         assert device.save() == 1
-        saved, operations, number = device.state(), writes, 1
-        assert operations > 1024
+        saved, operations, number = device.state(), power.operations, 1
+        assert 15 < operations < 50  # an erasure and the words of a checkpoint
         found = []
-        for cut_at in (1, 2, 700, 1024, 1025, 1026, *range(1027, operations + 2)):
-            train(device, device.steps, device.steps + 1)
-            state, writes = device.state(), 0
-            if cut_at > operations:
-                assert device.save() == number + 1
-                break
-            with pytest.raises(ConversationLost):
-                device.save()
-            hello = device.hello()
-            assert hello.checkpoint in (number, number + 1)
-            assert device.state() == (saved if hello.checkpoint == number else state)
-            found.append(hello.checkpoint - number)
-            saved, number = device.state(), hello.checkpoint
-        assert set(found) == {0, 1}
+        # The erasure late: what it finds then are the words of the saves before it.
+        for cut_at in (*range(2, operations), 1, operations):
+            for _ in range(12 if cut_at == 1 else 3):
+                train(device, device.steps, device.steps + 1)
+                state, power.operations, power.cut_at = device.state(), 0, cut_at
+                with pytest.raises(ConversationLost):
+                    device.save()
+                hello = device.hello()
+                assert hello.checkpoint in (number, number + 1)
+                assert device.state() == (saved if hello.checkpoint == number else state)
+                found.append(hello.checkpoint - number)
+                saved, number = device.state(), hello.checkpoint
+        train(device, device.steps, device.steps + 1)
+        assert device.save() == number + 1
+        assert set(found[:-3]) == {0}  # only the last operation seals a checkpoint
+        assert len(found) == 3 * operations + 9

@@ -4,21 +4,19 @@
     python -m tests.device.fuzz --seconds 600 [--keep]
 
 --keep adds to the seeds what reaches code that they do not. It needs clang with its run-time
-library (Debian: libclang-rt-14-dev). CI runs fixed pseudo-random bytes instead: test_fuzz.py.
+library (Debian: clang and libclang-rt-dev). CI runs it shortly, and ten million fixed
+pseudo-random bytes: test_fuzz.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.device.simulator import FUZZ, FUZZ_DEFINES, SOURCES, compile_sim
-
-SEEDS = FUZZ / "seeds"
+from tests.device.fuzz import SEEDS, build_fuzzer
 
 
 def main() -> int:
@@ -26,14 +24,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
-    os.environ["CC"] = "clang"
     with tempfile.TemporaryDirectory(prefix="tte-fuzz-") as name:
         folder = Path(name)
         program, corpus = folder / "fuzz", folder / "corpus"
         corpus.mkdir()
-        sources = map(str, (*SOURCES, FUZZ / "fuzz_firmware.c"))
-        compile_sim(program, FUZZ_DEFINES, "-O1", "-g", "-fsanitize=fuzzer,address,undefined",
-                    "-fno-sanitize-recover=all", *sources)  # fmt: skip
+        build_fuzzer(program)
         options = [f"-max_total_time={arguments.seconds}", "-max_len=400", "-print_final_stats=1"]
         options += [f"-artifact_prefix={Path.cwd()}/"]
         status = subprocess.run([program, corpus, SEEDS, *options]).returncode
