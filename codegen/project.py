@@ -8,6 +8,7 @@
     board/                startup.c, port.c, board.h, link.ld; board/libc/ for zig and clang
     board/renode/         what takes the place of all of it but startup.c on Renode's bare core
     host/                 the port of the developer's machine
+    client/               for programs that talk to the device: a library and an example
     Makefile, CMakeLists.txt
 
 Everything is copied, so a project outlives the Python package that wrote it. Same arguments,
@@ -115,9 +116,9 @@ def _copies(board: Board) -> dict[str, str]:
         "host/port.c": _read(boards / "common" / "host" / "port.c"),
         "board/libc/string.h": _read(boards / "common" / "libc" / "string.h"),
     }
-    for folder in ("firmware", "link"):
+    for folder, target in (("firmware", "src"), ("link", "src"), ("client", "client")):
         for path in (runtime / folder).glob("*.[ch]"):
-            files[f"src/{path.name}"] = _read(path)
+            files[f"{target}/{path.name}"] = _read(path)
     for source in board.sources:
         files[f"board/{PurePosixPath(source).name}"] = _read(boards / source)
     for source in RENODE_SOURCES if board.is_bare_in_renode else ():

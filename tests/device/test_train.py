@@ -11,75 +11,33 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
+from tests.device.served import BAUD, board
 from tests.device.throughput import measure
-from tte.data import Dataset, load_dataset, sample_order
+from tte.data import Dataset, sample_order
 from tte.device import train as train_module
 from tte.device.port import SerialStream
 from tte.device.run import Silent, read_program
 from tte.device.state import STATE_NAME, read_state
 from tte.device.train import TrainOptions, open_board, run_alone, train_on_board
 from tte.emulate.run import emulate
-from tte.emulate.serve import Pace, open_transport, pseudo_terminal, serve
+from tte.emulate.serve import Pace, pseudo_terminal
 from tte.errors import TteError
 
 serial = pytest.importorskip("serial")
-BAUD = 921_600
 STEPS = 30
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "data.npz"
-    x = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 1)).astype(np.uint8)
-    y = np.arange(40) % 10
-    np.savez(path, x_train=x, y_train=y, x_test=x[:10], y_test=y[:10])
-    return path
-
-
-@pytest.fixture(scope="module")
-def dataset(data: Path) -> Dataset:
-    return load_dataset(data)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, digits_model: Path, data: Path) -> Path:
-    folder = tmp_path_factory.mktemp("project") / "digits"
-    command = [sys.executable, "-m", "tte", "compile", digits_model, "--board", "mps2-an386"]
-    command += ["--data", data, "--update", "last:2", "-o", folder, "--quiet"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 @pytest.fixture(scope="module")
 def expected(project: Path, dataset: Dataset) -> dict[str, Any]:
     """What the emulator makes of the same steps."""
     return emulate(project, dataset, "host", steps=STEPS)
-
-
-@contextlib.contextmanager
-def board(project: Path, emulator: str = "host", baud: int = BAUD) -> Iterator[str]:
-    """The path of a port with a board."""
-    ended = threading.Event()
-    transport = open_transport(emulator, project, read_program(project))
-    with pseudo_terminal() as (terminal, path):
-        server = threading.Thread(target=serve, args=(transport, terminal, baud, ended.is_set))
-        server.start()
-        try:
-            yield path
-        finally:
-            ended.set()
-            server.join()
-            transport.close()
 
 
 def train(

@@ -17,7 +17,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from tests.device.test_train import board
+from tests.device.served import board
 from tests.graphs import quantized, sample_graph, small_network
 from tests.ops.test_contract import IDS, SAMPLES
 from tests.tflite_models import RELU, TfNet
