@@ -167,8 +167,8 @@ def test_learning_rates_are_those_of_the_python_client(rate: float) -> None:
     board = Board()
     client = Client(Line(board))
     assert client.hello() == client.rate(rate) == 0
-    settings = (ctypes.c_int32 * 2).in_dll(board.c, "tte_settings")
-    assert tuple(settings) == factor(rate)
+    settings = (ctypes.c_int32 * 5).in_dll(board.c, "tte_running_schedule")
+    assert tuple(settings) == (*factor(rate), 0, 0, 0)  # constant
     for wrong in (-1.0, float("nan"), float("inf"), 1e-60):
         assert client.rate(wrong) == 4
 
