@@ -255,6 +255,18 @@ def test_constant_codes_are_moved(tmp_path: Path) -> None:
 # ---- Keras by way of tf2onnx --------------------------------------------------------------
 
 
+@pytest.mark.parametrize("zero_point", [0, 3, 128])
+def test_unsigned_constants(zero_point: int, tmp_path: Path) -> None:
+    """Codes above 127 without their zero point are no int8."""
+    net = Net((1, 4), opset=13)
+    codes = np.asarray([0, 100, 200, 255], np.uint8)
+    other = net.dequantized(codes, 0.02, np.uint8, zero_point)
+    path = net.save(tmp_path, net.gemm(net.node("Add", "x", other), 3, 4))
+    graph, x = fold(load_model(path)), images(net)
+    found = run_float(graph, x)[graph.outputs[0]]
+    np.testing.assert_allclose(found, run_onnx(path, x), atol=0.02 if zero_point == 128 else 1e-4)
+
+
 def test_channel_last_qdq(tmp_path: Path) -> None:
     """NHWC activations quantised between transposes, weights transposed in the graph."""
     net = Net((1, 6, 6, 3))

@@ -775,7 +775,8 @@ class _Importer:
         return shape
 
     def dequantized_constant(self, source: _Constant) -> _Constant:
-        """Symmetric int8 weights and int32 biases keep their codes; others become real."""
+        """Weights whose codes fit int8 without their zero point keep them, and so do int32 biases;
+        others become real."""
         data = source.data
         scale, zero_point, dtype = self.quantization(str(data.dtype))
         if source.quant is not None or dtype != str(data.dtype):
@@ -789,11 +790,12 @@ class _Importer:
             raise self.fail("its zero point is out of range")
         axis = self.channel_axis(data.ndim) if scale.size > 1 else None
         quant = QuantParams(tuple(scale.tolist()), 0, axis)
-        symmetric = not zero_point.any() or (dtype == "uint8" and bool((zero_point == 128).all()))
-        if symmetric and dtype in ("int8", "uint8"):
+        middle = bool((zero_point == (128 if dtype == "uint8" else 0)).all())
+        low, high = centred.min(initial=0), centred.max(initial=0)
+        if dtype in ("int8", "uint8") and high <= 127 and (low >= -127 or middle):
             # Weights are in -127..127 here; -128 moves by one code.
             return _Constant(centred.clip(-127, 127).astype(np.int8), quant)
-        if symmetric and dtype == "int32":
+        if middle and dtype == "int32":
             return _Constant(data, quant)
         return _Constant(centred * scale.reshape(shape))
 
