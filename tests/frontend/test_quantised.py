@@ -267,6 +267,17 @@ def test_unsigned_constants(zero_point: int, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, run_onnx(path, x), atol=0.02 if zero_point == 128 else 1e-4)
 
 
+def test_a_range_that_cuts(tmp_path: Path) -> None:
+    """A second quantisation is a relu for one of two readers."""
+    net = Net((1, 6), opset=13)
+    x = net.quantized("x", 0.02, 0)
+    y = net.node("Concat", net.quantized(x, 0.01, -128), x, axis=1)
+    path = net.save(tmp_path, net.gemm(y, 3, 12))
+    graph, x = fold(load_model(path)), images(net).clip(-2, 2)
+    found = run_float(graph, x)[graph.outputs[0]]
+    np.testing.assert_allclose(found, run_onnx(path, x), atol=0.05)
+
+
 def test_channel_last_qdq(tmp_path: Path) -> None:
     """NHWC activations quantised between transposes, weights transposed in the graph."""
     net = Net((1, 6, 6, 3))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tte.errors import TteError
 from tte.ir import Graph, Op, QuantParams, Role, Tensor, TensorType
+from tte.ops.clip import ClipAttrs
 from tte.ops.conv2d import Conv2dAttrs
 from tte.ops.expression import MAX_NODES, Expression, call
 from tte.ops.function import FunctionAttrs
@@ -516,7 +517,11 @@ def fuse_clips(graph: Graph) -> Graph:
                 draft.tensors[y] = replace(draft.tensors[y], quant=quant)
                 position[y] = at
                 continue
-            if op.attrs.clamp == NO_CLAMP:
+            if op.attrs.clamp == NO_CLAMP and not sole and _cuts(draft, source, y):
+                assert quant is not None
+                op = replace(op, attrs=ClipAttrs(code_range(quant)))
+                draft.tensors[y] = replace(draft.tensors[y], quant=None)
+            elif op.attrs.clamp == NO_CLAMP:
                 if sole:
                     draft.tensors[source] = replace(draft.tensors[source], quant=quant)
                 draft.renamed[y] = source
@@ -524,6 +529,17 @@ def fuse_clips(graph: Graph) -> Graph:
         position[op.outputs[0]] = len(draft.ops)
         draft.append(op)
     return draft.finish(graph)
+
+
+def _cuts(draft: _Draft, x: str, y: str) -> bool:
+    """Whether the codes of y reach less than those of x, which others read as well: some files
+    write relu so."""
+    before, after = draft.tensors[x].quant, draft.tensors[y].quant
+    if after is None or before is None:
+        return after is not None
+    (low, high), (y_low, y_high) = code_range(before), code_range(after)
+    step = before.per_tensor_scale
+    return y_low > low + step or y_high < high - step
 
 
 # ---- transposes ---------------------------------------------------------------------------
