@@ -103,17 +103,18 @@ class _BoardRun(Run):
         inference = device.instructions() if before else None
         order = self.order()
         if self.keeps and not interrupts.count:
-            order = self.store(order)
+            self.store()
         losses = self.train(order, lambda: interrupts.count > 0)
         step = device.instructions() if losses else None
         if losses and self.options.save:
             self.save()
+        if losses and interrupts.count:
+            self.progress.note(
+                f"stopped after {len(losses)} of {len(order)} steps, which the board keeps "
+                "(--resume goes on)"
+                + ("; now the test (Ctrl-C again skips it)" if self.options.test else "")
+            )
         if losses and self.options.test:
-            if interrupts.count:
-                self.progress.note(
-                    f"stopped after {len(losses)} of {len(order)} steps, which the board keeps "
-                    "(--resume goes on); now the test (Ctrl-C again skips it)"
-                )
             after = self.score("test after", lambda: interrupts.count > 1)
         state = device.state()
         report = build_report(
@@ -171,9 +172,8 @@ class _BoardRun(Run):
         seed = self.program["seed"] if options.seed is None else options.seed
         return sample_order(len(self.dataset.x_train), count, seed, first)
 
-    def store(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Puts the first samples of the order into the board's storage, unless it is to train on
-        what it has; the same number of steps."""
+    def store(self) -> None:
+        """Puts samples into the board's storage, unless it is to train on what it has."""
         if self.options.replay:
             count = self.device.metrics().samples
             if not count:
@@ -181,7 +181,7 @@ class _BoardRun(Run):
                     "the board has no stored samples", hint="--store N puts N samples on it"
                 )
             self.progress.note(f"training on {count} stored samples")
-            return order
+            return
         wanted = self.options.store or 0
         room = self.hello.sample_capacity
         if wanted > room:
@@ -200,7 +200,6 @@ class _BoardRun(Run):
         for index in kept.tolist():
             self.device.store(*self.sample(index))
             self.progress.advance()
-        return order
 
     # ---- steps ----------------------------------------------------------------------------
 
