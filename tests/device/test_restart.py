@@ -23,7 +23,7 @@ def train(device: Device, first: int, last: int) -> None:
         device.train(X[i], i % 3)
 
 
-@pytest.mark.parametrize("emulator", ["host", "unicorn"])
+@pytest.mark.parametrize("emulator", ["host", "unicorn", "qemu"])
 def test_a_restart_goes_on_from_the_last_checkpoint(emulator: str, open_fake: OpenFake) -> None:
     with open_fake(emulator) as device:
         first = device.state()

@@ -67,6 +67,7 @@ _PACKAGES = (
     ("pillow", "optional", "pip install pillow (image folders)"),
     ("matplotlib", "optional", "pip install matplotlib (plots)"),
     ("scikit-learn", "optional", "pip install scikit-learn (demo)"),
+    ("pyserial", "optional", "pip install pyserial (boards: tte train, tte weights)"),
 )
 
 

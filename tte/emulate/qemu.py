@@ -27,6 +27,8 @@ from tte.emulate.image import read_image
 from tte.errors import FirmwareFault, TteError
 
 _POLL_S = 0.05
+# The machine's RAM, of which firmware uses the part that is its storage.
+_PSRAM = "memory-backend-file,id=psram,size=16M,mem-path=psram,share=on"
 _READ_BYTES = 65536
 
 
@@ -61,38 +63,43 @@ class QemuTransport:
             board.sram.origin,
             enforced_sram_bytes(board, limits["sram_limit_bytes"]),
         )
+        self._command = [
+            executable,
+            *("-display", "none", "-monitor", "none", "-serial", "none"),
+            *("-semihosting-config", "enable=on,target=native"),
+            *("-icount", "shift=6,sleep=off"),
+            *("-kernel", str(elf_path.resolve())),
+            *("-machine", f"{board.qemu_machine},memory-backend=psram"),
+            *("-object", _PSRAM),
+        ]
         self._undo = contextlib.ExitStack()
         weakref.finalize(self, self._undo.close)  # at the latest when Python ends
         try:
-            self._start(executable, elf_path, board)
+            self._folder = Path(
+                self._undo.enter_context(tempfile.TemporaryDirectory(prefix="tte-"))
+            )
+            self._to_firmware = self._open_pipe(self._folder / "tte_in")
+            self._from_firmware = self._open_pipe(self._folder / "tte_out")
+            self._start()
         except BaseException:
             self._undo.close()
             raise
 
-    def _start(self, executable: str, elf_path: Path, board: Board) -> None:
-        folder = Path(self._undo.enter_context(tempfile.TemporaryDirectory(prefix="tte-")))
-        self._to_firmware = self._open_pipe(folder / "tte_in")
-        self._from_firmware = self._open_pipe(folder / "tte_out")
-        self._messages = folder / "messages"
+    def _start(self) -> None:
+        """Like power-on: only the storage, which lies in the file behind PSRAM, is what it was."""
+        self._messages = self._folder / "messages"
         messages = self._undo.enter_context(self._messages.open("wb"))
-        self._process = subprocess.Popen(
-            [
-                executable,
-                *("-M", board.qemu_machine),
-                *("-display", "none", "-monitor", "none", "-serial", "none"),
-                *("-semihosting-config", "enable=on,target=native"),
-                *("-icount", "shift=6,sleep=off"),
-                *("-kernel", str(elf_path.resolve())),
-            ],
-            cwd=folder,
+        self._process = process = subprocess.Popen(
+            self._command,
+            cwd=self._folder,
             stdin=subprocess.DEVNULL,
             stdout=messages,
             stderr=messages,
             start_new_session=True,
         )
-        self._undo.callback(self._process.wait)
+        self._undo.callback(process.wait)
         # Not terminate(): a QEMU that waits in a semihosting call does not look at signals.
-        self._undo.callback(self._process.kill)
+        self._undo.callback(process.kill)
 
     def _open_pipe(self, path: Path) -> int:
         os.mkfifo(path)
@@ -137,6 +144,8 @@ class QemuTransport:
     def _is_ready(self, readable: list[int], writable: list[int], deadline: float) -> bool:
         """Waits for one of the pipes; raises where QEMU has ended. False: time is up."""
         while True:
+            if self._process.poll() == faults.RESTART_STATUS:
+                self._start()
             ended = self._process.poll() is not None
             left_s = 0 if ended else max(0, deadline - time.monotonic())
             ready = select.select(readable, writable, [], min(_POLL_S, left_s))
