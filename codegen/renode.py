@@ -16,15 +16,28 @@ from tte.board import Board, Limits
 from tte.codegen.project import render
 from tte.errors import TteError
 
-MACHINE = "tte"
 BARE_UART = "sysbus.uart"
 _PAGE_BYTES = 4096
 # How far behind the end of a memory an access is named by its tag.
 _TAGGED_BYTES = 1 << 20
 # Of its own time, without a request; then the script ends, for whoever started it is gone.
 _IDLE_MS = 600_000
+# For emulate.robot and emulate.resc: of the machine's own time, a TCP port, digits in a line.
+_SESSION_LIMIT_MS = 600_000
+_PORT = 29170
+_LINE = 64
 # What Renode calls a core where that is not our name.
 _CPU_TYPES = {"cortex-m0plus": "cortex-m0+", "cortex-m7f": "cortex-m7", "cortex-m33f": "cortex-m33"}
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What to send to a firmware: a greeting, and a request for each training step. `loss`: of
+    the last step, an integer and its unit."""
+
+    requests: list[bytes]
+    loss: int
+    loss_scale: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,42 @@ def run_script(board: Board, folder: PurePosixPath, vectors: int, counter: int) 
         "bytes_per_ms": _bytes_per_ms(board),
     }
     return render("renode/run.resc.j2", values)
+
+
+def project_files(
+    board: Board, limits: Limits, flash_limit_bytes: int, session: Session
+) -> dict[str, str]:
+    """What people run by hand: renode/emulate.resc, and emulate.robot with renode-test."""
+    values: dict[str, object] = {
+        "board": board,
+        "uart": uart_of(board),
+        "elf": elf_of(board),
+        "port": _PORT,
+        "is_bare": board.is_bare_in_renode,
+        "bytes_per_ms": _bytes_per_ms(board),
+        "requests": [list(_lines(request.hex())) for request in session.requests],
+        "steps": len(session.requests) - 1,
+        "loss": session.loss,
+        "loss_scale": session.loss_scale,
+        "limit_ms": _SESSION_LIMIT_MS,
+        "sram_end": board.sram.origin + limits.sram_bytes,
+    }
+    return {
+        "renode/board.repl": platform_text(board, limits, flash_limit_bytes),
+        "renode/emulate.resc": render("renode/emulate.resc.j2", values),
+        "renode/session.resc": render("renode/session.resc.j2", values),
+        "emulate.robot": render("renode/emulate.robot.j2", values),
+    }
+
+
+def _lines(digits: str) -> Iterator[str]:
+    for start in range(0, len(digits), _LINE):
+        yield digits[start : start + _LINE]
+
+
+def elf_of(board: Board) -> str:
+    """The firmware that Renode runs, in build/."""
+    return "renode.elf" if board.is_bare_in_renode else "firmware.elf"
 
 
 def _bytes_per_ms(board: Board) -> int:

@@ -111,7 +111,8 @@ def build_firmware(
     link = (*compiler.link_command, OPTIMISE_FLAG, *LINK_FLAGS, "-T", "board/link.ld")
     key = _key(link, compiler.version, objects, [project_dir / "board" / "link.ld"])
     _unless_fresh(elf, key, lambda path: _link(project_dir, link, objects, path, board))
-    write_artifacts(elf, board.uf2_family)
+    if not bare:
+        write_artifacts(elf, board.uf2_family)
     return read_firmware(elf, compiler)
 
 

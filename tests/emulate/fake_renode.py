@@ -10,6 +10,7 @@ FAKE_RENODE has words that make it misbehave: version-X, crash, hang, nonsense, 
 from __future__ import annotations
 
 import os
+import re
 import struct
 import sys
 import time
@@ -20,7 +21,14 @@ from typing import Any
 import unicorn
 from unicorn import arm_const as arm
 
-from tests.emulate.renode_scripts import Platform, read_platform, read_script
+from tests.emulate.renode_scripts import (
+    PATH,
+    Command,
+    Platform,
+    read_platform,
+    read_query,
+    read_script,
+)
 from tte.emulate.image import read_image
 from tte.emulate.unicorn_backend import _thumb_instructions
 
@@ -59,7 +67,7 @@ class Uart:
     def write(self, uc: Any, offset: int, size: int, value: int, data: Any) -> None:
         if offset == 8:
             self.control = value
-        elif offset == 0 and self.control & 1:
+        elif offset == 0 and self.control & 1 and self.stream is not None:
             self.stream.write(bytes([value & 255]))
             self.stream.flush()
 
@@ -135,6 +143,8 @@ class Machine:
                 self.bad = None
 
     def write_log(self, level: str, text: str) -> None:
+        if self.log is None:
+            return
         self.log.write(f"12:00:00.0000 [{level}] {text}\n")
         self.log.flush()
 
@@ -240,6 +250,71 @@ def install_dotnet(machine: Machine) -> None:
     )
 
 
+class Monitor:
+    """Carries out scripts, and answers a test's questions."""
+
+    def __init__(self) -> None:
+        self.machine: Any = None
+        self.symbols: dict[str, int] = {}
+
+    def script(self, path: Path) -> None:
+        for command in read_script(path.read_text()):
+            self.run(command, path.parent)
+
+    def run(self, command: Command, origin: Path) -> None:
+        machine, arguments = self.machine, command.arguments
+        paths = [
+            argument.replace("$ORIGIN", str(origin)).removeprefix("@")
+            for argument in arguments
+            if re.fullmatch(PATH, argument)
+        ]
+        if command.name == "platform":
+            self.machine = Machine(read_platform(Path(paths[0]).read_text()))
+            install_dotnet(self.machine)
+        elif command.name == "log":
+            machine.log = open(paths[0], "x")  # noqa: SIM115
+        elif command.name == "load":
+            self.symbols = read_image(Path(paths[0])).symbols
+            machine.load(paths[0])
+        elif command.name == "vectors":
+            machine.vectors = int(arguments[0], 16)
+            machine.reset()
+        elif command.name == "hook":
+            place = re.fullmatch(r'`sysbus GetSymbolAddress "(.*)"`', arguments[0])
+            address = self.symbols[place[1]] & ~1 if place else int(arguments[0], 16)
+            machine.add_hook(address, arguments[1])
+        elif command.name == "output":
+            machine.uarts[arguments[0]].stream = new_file(paths[0])
+        elif command.name == "python":
+            self.python(arguments[0])
+        else:
+            assert command.name in ("using", "create", "quantum", "immediately", "quit"), command
+
+    def python(self, code: str) -> None:
+        if "crash" in MISBEHAVIOUR:
+            print("Fatal error: out of luck")
+            sys.stdout.flush()
+            os._exit(1)
+        if "hang" in MISBEHAVIOUR:
+            time.sleep(3600)
+        if "nonsense" in MISBEHAVIOUR:
+            code = code.replace('"%s bytes=', '"%s octets=')
+        exec(compile(code, "script", "exec"), {})
+
+    def query(self, line: str) -> str:
+        command = read_query(line)
+        argument = command.arguments[0] if command.arguments else ""
+        if command.name == "symbol":
+            value = self.symbols[argument] & ~1
+        elif command.name == "word":
+            (value,) = struct.unpack("<I", self.machine.uc.mem_read(int(argument, 16), 4))
+        elif command.name == "reads":
+            value = self.machine.UnexpectedReads
+        else:
+            value = self.machine.UnexpectedWrites
+        return f"0x{value:08X}\r\n"
+
+
 def new_file(path: str) -> Any:
     assert not os.path.exists(path), f"{path} is there, Renode would rename it"
     return open(path, "wb")
@@ -258,33 +333,8 @@ def main() -> None:
     if "error" in MISBEHAVIOUR:
         print("There was an error executing command 'include'\nError E05: Cannot find a platform")
         return
-    machine: Any = None
-    for command in read_script(Path(include[9:]).read_text()):
-        paths = [a[1:] for a in command.arguments if a.startswith("@")]
-        if command.name == "platform":
-            machine = Machine(read_platform(Path(paths[0]).read_text()))
-            install_dotnet(machine)
-        elif command.name == "log":
-            machine.log = open(paths[0], "x")  # noqa: SIM115
-        elif command.name == "load":
-            machine.load(paths[0])
-        elif command.name == "vectors":
-            machine.vectors = int(command.arguments[0], 16)
-            machine.reset()
-        elif command.name == "hook":
-            machine.add_hook(int(command.arguments[0], 16), command.arguments[1])
-        elif command.name == "output":
-            machine.uarts[command.arguments[0]].stream = new_file(paths[0])
-        elif command.name == "python":
-            if "crash" in MISBEHAVIOUR:
-                print("Fatal error: out of luck")
-                os._exit(1)
-            if "hang" in MISBEHAVIOUR:
-                time.sleep(3600)
-            code = command.arguments[0]
-            if "nonsense" in MISBEHAVIOUR:
-                code = code.replace('"%s bytes=', '"%s octets=')
-            exec(compile(code, "script", "exec"), {})
+    Monitor().script(Path(include[9:]))
 
 
-main()
+if __name__ == "__main__":
+    main()

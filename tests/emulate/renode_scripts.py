@@ -22,7 +22,7 @@ COMMANDS = {
     "log": rf"logFile ({PATH}) true",
     "load": rf"sysbus LoadELF ({PATH})",
     "vectors": r"cpu VectorTableOffset (0x[0-9a-f]{8})",
-    "hook": r'cpu AddHook (0x[0-9a-f]{8}) "([^"\\]+)"',
+    "hook": rf'cpu AddHook (0x[0-9a-f]{{8}}|`sysbus GetSymbolAddress "{NAME}"`) "([^"\\]+)"',
     "output": rf"(sysbus\.{NAME}) CreateFileBackend ({PATH}) true",
     "quantum": r'emulation SetGlobalQuantum "(0\.\d+)"',
     "immediately": r"emulation SetGlobalAdvanceImmediately true",
@@ -31,13 +31,20 @@ COMMANDS = {
     "start": r"start",
     "quit": r"quit",
 }
+# What a test may ask; these print an answer.
+QUERIES = {
+    "symbol": rf'sysbus GetSymbolAddress "({NAME})"',
+    "word": r"sysbus ReadDoubleWord (0x[0-9A-Fa-f]{1,8})",
+    "reads": r"sysbus UnexpectedReads",
+    "writes": r"sysbus UnexpectedWrites",
+}
 # What a script's Python may use: the same in IronPython 2.7 and 3.4.
 _NODES = (
     ast.Module, ast.Import, ast.ImportFrom, ast.alias, ast.Assign, ast.AugAssign, ast.Expr,
     ast.Call, ast.Attribute, ast.Name, ast.Load, ast.Store, ast.Constant, ast.BinOp, ast.Add,
     ast.Mod, ast.Compare, ast.Lt, ast.Gt, ast.Eq, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp,
     ast.Not, ast.Subscript, ast.Slice, ast.Tuple, ast.List, ast.ListComp, ast.comprehension,
-    ast.While, ast.If, ast.IfExp, ast.Break, ast.Continue,
+    ast.Mult, ast.While, ast.If, ast.IfExp, ast.Break, ast.Continue,
 )  # fmt: skip
 _BLOCK_MODULES = {"sys", "System", "Antmicro.Renode.Time", "Antmicro.Renode.Core.EmulationManager"}
 _HOOK_MODULES = {"sys"}
@@ -59,12 +66,17 @@ def read_script(text: str) -> list[Command]:
         if line == "python":
             commands.append(Command("python", (_block(lines),)))
             continue
-        commands.append(_command(line))
+        commands.append(_command(line, COMMANDS))
     return commands
 
 
-def _command(line: str) -> Command:
-    for name, pattern in COMMANDS.items():
+def read_query(line: str) -> Command:
+    """A command that a test executes for its answer."""
+    return _command(line, QUERIES)
+
+
+def _command(line: str, known: dict[str, str]) -> Command:
+    for name, pattern in known.items():
         found = re.fullmatch(pattern, line)
         if found is None:
             continue

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.emulate.fake_project import MakeProject, OpenFake, fake_program, firmware_of
@@ -35,6 +37,9 @@ from tests.emulate.test_session import (
 from tte.board import enforced_limits, list_boards, load_board
 from tte.build import build_firmware, find_compiler
 from tte.codegen.renode import platform_text, run_script
+from tte.data import InputTransform
+from tte.device.recording import record_training
+from tte.device.run import read_program
 from tte.emulate import Session, open_session
 from tte.emulate import renode as backend
 from tte.errors import FirmwareFault, TteError
@@ -313,6 +318,83 @@ def test_the_grammar_refuses_other_python(code: str) -> None:
 def test_the_grammar_refuses_other_platforms(text: str) -> None:
     with pytest.raises(ValueError):
         read_platform(text)
+
+
+# ---- what a project holds for people ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory, digits_model: Path) -> Path:
+    """A compiled project, with the session that the compiler recorded."""
+    folder = tmp_path_factory.mktemp("compiled")
+    x = np.random.default_rng(0).integers(0, 256, (80, 16, 16, 1)).astype(np.uint8)
+    y = np.arange(80) % 10
+    np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x[:20], y_test=y[:20])
+    arguments = ["--board", "mps2-an386", "--data", "data.npz", "-o", "project", "-q"]
+    command = [sys.executable, "-m", "tte", "compile", str(digits_model), *arguments]
+    subprocess.run(command, cwd=folder, check=True)
+    return folder / "project"
+
+
+def test_a_project_has_scripts_of_known_commands(compiled: Path) -> None:
+    board = load_board("mps2-an386")
+    platform = read_platform((compiled / "renode" / "board.repl").read_text())
+    assert int(platform.entries["sram"].properties["size"], 16) == 262144
+    by_hand = [c.name for c in read_script((compiled / "renode" / "emulate.resc").read_text())]
+    assert by_hand[-3:] == ["socket", "connect", "start"]
+    session = read_script((compiled / "renode" / "session.resc").read_text())
+    assert session[-1].name == "python"
+    assert board.renode_platform == "" and (compiled / "build" / "renode.elf").is_file()
+
+
+def test_the_robot_file_passes_and_can_fail(compiled: Path, tmp_path: Path) -> None:
+    pytest.importorskip("robot", reason="robotframework is not installed")
+    keywords = tmp_path / "keywords.robot"
+    keywords.write_text(
+        "*** Settings ***\nLibrary    String\n"
+        "Library    tests.emulate.FakeRenodeKeywords.FakeRenodeKeywords\n"
+    )
+
+    def failures(*suites: Path) -> int:
+        options = ["--variable", f"RENODEKEYWORDS:{keywords}", "--outputdir", str(tmp_path)]
+        command = [sys.executable, "-m", "robot", "--pythonpath", str(ROOT), *options, *suites]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+        assert "| FAIL |" in done.stdout or done.returncode == 0, done.stdout + done.stderr
+        return done.returncode
+
+    suite = compiled / "emulate.robot"
+    assert failures(suite) == 0
+    text = suite.read_text()
+    (loss,) = re.findall(r"^\$\{WANTED LOSS\} +(-?\d+)$", text, re.MULTILINE)
+    wrong = [compiled / "loss.robot", compiled / "memory.robot"]
+    wrong[0].write_text(text.replace(f" {loss}\n", f" {int(loss) + 1}\n"))
+    wrong[1].write_text(text.replace("0x20040000", "0x20030000"))
+    try:
+        assert failures(*wrong) == 2
+    finally:
+        for path in wrong:
+            path.unlink()
+
+
+def test_the_recorded_session_is_the_same_every_time(compiled: Path) -> None:
+    """And its loss is what the firmware's own conversation tells."""
+    text = (compiled / "emulate.robot").read_text()
+    (loss,) = re.findall(r"^\$\{WANTED LOSS\} +(-?\d+)$", text, re.MULTILINE)
+    program = read_program(compiled)
+    data = np.load(compiled.parent / "data.npz")
+    entry = program["input"]
+    transform = InputTransform(
+        entry["scale"], entry["zero_point"], tuple(entry["mean"]), tuple(entry["std"])
+    )
+    samples = [(transform.quantize(data["x_train"][i]), data["y_train"][i]) for i in range(2)]
+    with open_session("unicorn", compiled, program) as session:
+        session.set_learning_rate(program["learning_rate"])
+        losses = [session.train(sample, int(label)) for sample, label in samples]
+    assert losses[-1] == int(loss) * program["loss"]["scale"]
+    recorded = record_training(program, samples, program["learning_rate"])
+    script = read_script((compiled / "renode" / "session.resc").read_text())[-1].arguments[0]
+    written = "".join(re.findall(r'^digits \+= "([0-9a-f]+)"$', script, re.MULTILINE))
+    assert bytes.fromhex(written) == b"".join(recorded)
 
 
 # ---- the port in QEMU, whose MPS2 boards have the same serial line -----------------------

@@ -150,8 +150,9 @@ def compile_command(
     )
     check_output(output)
     check_model(model)
-    program = compile_model(model, load_dataset(data), options)
-    report, without = write_project(program, output, options.board, name_of(compiler))
+    dataset = load_dataset(data)
+    program = compile_model(model, dataset, options)
+    report, without = write_project(program, output, options.board, dataset, name_of(compiler))
     show(report, json, quiet)
     if without is not None:
         print(f"warning: not built yet: {without.render()}", file=sys.stderr)

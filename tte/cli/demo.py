@@ -51,5 +51,5 @@ def demo_command(
         dataset = load_dataset(file)
     options = CompileOptions(board=load_board(board), update=UPDATE)
     program = compile_model(example / "digits_cnn.onnx", dataset, options)
-    write_project(program, output, options.board, name_of(compiler))
+    write_project(program, output, options.board, dataset, name_of(compiler))
     run_emulation(output, dataset, quiet, json, emulator=emulator.value, compiler=name_of(compiler))

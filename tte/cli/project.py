@@ -45,7 +45,7 @@ def check_output(output: Path) -> None:
 
 
 def write_project(
-    program: Any, output: Path, board: Board, compiler: str | None
+    program: Any, output: Path, board: Board, dataset: Dataset, compiler: str | None
 ) -> tuple[dict[str, Any], TteError | None]:
     """Writes and builds the project beside its place and moves it there when all went well.
 
@@ -59,6 +59,7 @@ def write_project(
     from tte.build import build_firmware, find_compiler
     from tte.codegen.emit import emit_project
     from tte.device.run import PROGRAM_NAME, read_program
+    from tte.emulate.robot import write_robot
 
     output = output.resolve()
     without: TteError | None = None
@@ -81,7 +82,10 @@ def write_project(
             manifest["compiler"] = compiler
             text = json.dumps(manifest, indent=1) + "\n"
             (partial / PROGRAM_NAME).write_text(text, encoding="utf-8")
+        write_robot(partial, program, manifest, dataset)
         if found is not None:
+            if board.is_bare_in_renode:
+                build_firmware(partial, board, found, for_renode=True)
             firmware = build_firmware(partial, board, found)
         if output.is_dir():
             output.rename(folder / "old")
