@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from tte.board import Board
 from tte.codegen.project import project_files, render
 from tte.codegen.view import ProgramView
+from tte.errors import TteError
 from tte.export import to_onnx, trained_weights
 from tte.ops.loss import LossAttrs
 from tte.program import Program
@@ -48,14 +50,15 @@ def _source(symbol: str, board: Board) -> str:
 
 def emit_project(program: Program, out_dir: Path) -> None:
     """Writes all files below `out_dir`, which exists; model.onnx is what the device computes before
-    it is trained."""
+    it is trained, where it can be written as ONNX."""
     for path, text in render_project(program).items():
         target = out_dir / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
     if program.forward is not None:
-        model = to_onnx(program.forward, program.ending)
-        (out_dir / MODEL_NAME).write_bytes(model)
+        with contextlib.suppress(TteError):  # firmware does not depend on it
+            model = to_onnx(program.forward, program.ending)
+            (out_dir / MODEL_NAME).write_bytes(model)
 
 
 def manifest(program: Program, view: ProgramView) -> dict[str, Any]:

@@ -93,6 +93,17 @@ def _perm(op: Op, shape: tuple[int, ...]) -> tuple[int, ...]:
 def to_onnx(forward: Graph, ending: str = "") -> bytes:
     """The file. `ending`: "softmax" or "sigmoid", which the network ended in before it became part
     of the loss."""
+    try:
+        return _file(forward, ending)
+    except TteError:
+        raise
+    except Exception as error:  # onnx raises many kinds, on names for example
+        raise TteError(
+            "the network cannot be written as ONNX", why=f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _file(forward: Graph, ending: str) -> bytes:
     from onnx import TensorProto, checker, helper, numpy_helper
 
     writer = _Writer(forward)

@@ -18,6 +18,7 @@ import pytest
 from onnx import numpy_helper
 
 from tests.device.served import board
+from tests.exported import check_export, in_file
 from tests.graphs import quantized, sample_graph, small_network
 from tests.ops.test_contract import IDS, SAMPLES
 from tests.tflite_models import RELU, TfNet
@@ -36,48 +37,15 @@ from tte.ir import Graph
 from tte.ops import INTEGER_OPS
 from tte.pipeline import CompileOptions, compile_model
 from tte.program import Program
-from tte.reference import Interpreter
 from tte.training import Optimizer
 
 # ---- files compute what devices do --------------------------------------------------------
 
 
-def compare(forward: Graph, codes: np.ndarray, content: bytes, data: dict[str, Any]) -> float:
-    """The share of all codes, of every layer, that differ by one; none differs by more. `data`:
-    trained constants."""
-    tensors = [replace(forward[name], data=value) for name, value in data.items()]
-    forward = forward.with_changes(tensors=tensors)
-    values = Interpreter(forward).run({forward.inputs[0]: codes})
-    model = onnx.load_from_string(content)
-    layers = [node.output[0] for node in model.graph.node if node.output[0].endswith(".codes")]
-    model.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT8, None) for name in layers
-    )
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    quant = forward[forward.inputs[0]].quant
-    assert quant is not None
-    real = quant.dequantize(codes).astype(np.float32)
-    feeds = {session.get_inputs()[0].name: moved(real)}
-    differing = count = 0
-    for name, found in zip(layers, session.run(layers, feeds), strict=True):
-        expected = moved(values[name.removesuffix(".codes")])
-        distance = np.abs(found.astype(int) - expected)
-        assert distance.max() <= 1, name
-        differing, count = differing + distance.sum(), count + distance.size
-    return differing / count
-
-
-def moved(array: np.ndarray) -> np.ndarray:
-    """In the file's order."""
-    return array.transpose(0, 3, 1, 2) if array.ndim == 4 else array
-
-
 @pytest.mark.parametrize("sample", SAMPLES, ids=IDS)
 def test_every_operator_computes_the_device_s_codes(sample: Any) -> None:
     forward, codes = quantized(sample_graph(sample))
-    assert compare(forward, codes, to_onnx(forward), {}) < 0.01
+    assert check_export(forward, codes, to_onnx(forward)) < 0.01
 
 
 def test_every_forward_operator_can_be_written() -> None:
@@ -90,7 +58,7 @@ def test_every_forward_operator_can_be_written() -> None:
 
 def test_a_network_computes_the_device_s_codes() -> None:
     forward, codes = quantized(small_network())
-    assert compare(forward, codes, to_onnx(forward, "softmax"), {}) < 0.01
+    assert check_export(forward, codes, to_onnx(forward, "softmax")) < 0.01
     model = onnx.load_from_string(to_onnx(forward, "softmax"))
     assert model.graph.node[-1].op_type == "Softmax"
 
@@ -181,9 +149,10 @@ def test_a_pulled_file_computes_what_the_device_does(
     )
     trained = trained_constants(project, forward)
     assert any((value != forward[name].data).any() for name, value in trained.items())
-    assert compare(forward, codes, content, trained) < 0.01
+    tensors = [replace(forward[name], data=value) for name, value in trained.items()]
+    assert check_export(forward.with_changes(tensors=tensors), codes, content) < 0.01
     session = onnxruntime.InferenceSession(content)  # as people run it, optimised
-    real = moved((dataset.x_test.astype(np.float32) - 128) / 127.5)
+    real = in_file((dataset.x_test.astype(np.float32) - 128) / 127.5)
     (scores,) = session.run(None, {session.get_inputs()[0].name: real})
     accuracy = (scores.argmax(axis=1) == dataset.y_test).mean()
     assert abs(accuracy - project.report["training"]["accuracy_after"]) <= 1 / 20

@@ -3,6 +3,7 @@
 
 - The imported and folded float graph computes what onnxruntime computes.
 - The integer graph is no farther from onnxruntime than rounding explains.
+- The file that the integer graph is exported to computes its codes, layer by layer, in onnxruntime.
 - The integer graph in numpy, the generated C on this machine and the firmware in an emulated
   Cortex-M4 (with its fast kernels) give the same bits: outputs, losses, trained state,
   saturations.
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.exported import check_export
 from tests.fuzz.networks import CLASSES, Network
 from tests.onnx_models import run_onnx, save
 from tte.board import load_board
@@ -25,6 +27,7 @@ from tte.build import build_firmware, find_compiler
 from tte.codegen.emit import emit_project
 from tte.data import Dataset
 from tte.emulate.session import open_session
+from tte.export import to_onnx
 from tte.frontend.load import load_model
 from tte.ir import Graph, Tensor
 from tte.ops import FLOAT_OPS
@@ -63,6 +66,9 @@ def check(network: Network, folder: Path, objects: Path) -> None:
     check_float(graph, path, x)
     prepared = prepare(path, dataset(x, rng), CompileOptions(load_board(BOARD), std=(1.0,)))
     check_integers(fold(graph), prepared, path)
+    forward = prepared.forward
+    codes = prepared.codes.reshape(-1, *forward[forward.inputs[0]].type.shape[1:])
+    check_export(forward, codes, to_onnx(forward, prepared.ending))
     update = narrow(prepared.forward, folder, rng) if network.update == "narrow" else network.update
     layers = len(plan_update(prepared.forward, "full").updates)
     if ":" in update:

@@ -23,6 +23,7 @@ from tte.errors import TteError
 from tte.export import BIAS_CODES, TrainedWeight, read_weights, with_weights
 
 MODEL_NAME = "model.onnx"
+NO_MODEL_HINT = "tte compile writes it, where the network can be written as ONNX"
 MODEL_KEY, STATE_KEY, STEPS_KEY = "tte.model_id", "tte.state", "tte.steps"
 MOST_STATE_BYTES = 1 << 28
 MOST_FILE_BYTES = 1 << 31
@@ -31,7 +32,7 @@ MOST_FILE_BYTES = 1 << 31
 def pull(project_dir: Path, program: Mapping[str, Any], state: State) -> bytes:
     """The ONNX file of a project with the weights of `state`."""
     where = project_dir / MODEL_NAME
-    content = _read(where, f"compile the model again: this project has no {MODEL_NAME}")
+    content = _read(where, NO_MODEL_HINT)
     arrays, _ = read_weights(content, str(where))
     parts = _parts(program, state.data)
     trained = {
@@ -52,9 +53,7 @@ def push(project_dir: Path, program: Mapping[str, Any], model: Path) -> State:
     """The state that a device needs to compute what an ONNX file does. Residuals are those of the
     file's metadata where its weights are still those that they belong to, and 0 elsewhere."""
     own = project_dir / MODEL_NAME
-    frozen, _ = read_weights(
-        _read(own, f"compile the model again: this project has no {MODEL_NAME}"), str(own)
-    )
+    frozen, _ = read_weights(_read(own, NO_MODEL_HINT), str(own))
     arrays, metadata = read_weights(_read(model, "tte weights pull writes one"), str(model))
     trained = _weights(program)
     states = {weight.state for weight in trained}
