@@ -60,26 +60,25 @@ def uart_of(board: Board) -> str:
 
 def platform_text(board: Board, limits: Limits, flash_limit_bytes: int) -> str:
     """board.repl: the machine with exactly the memory that the limits allow."""
-    areas = _areas(board, limits, flash_limit_bytes)
-    resized, missing = [], []
-    for name, (origin, size) in board.renode_memory.items():
-        end = max(area.end for area in areas if origin <= area.origin < origin + size)
-        resized.append(Area(name, origin, end - origin))
-    for area in areas:
-        if not any(memory.origin <= area.origin < memory.end for memory in resized):
-            missing.append(area)
+    resized, missing = _memories(board, limits, flash_limit_bytes)
     values: dict[str, object] = {
         "board": board,
         "resized": resized,
         "memories": missing,
-        "outside": list(_outside(board, areas, [*resized, *missing])),
         "cpu_type": _CPU_TYPES.get(board.core, board.core),
         "mips": max(1, board.clock_hz // 1_000_000),
     }
     return render("renode/board.repl.j2", values)
 
 
-def run_script(board: Board, folder: PurePosixPath, vectors: int, counter: int) -> str:
+def run_script(
+    board: Board,
+    limits: Limits,
+    flash_limit_bytes: int,
+    folder: PurePosixPath,
+    vectors: int,
+    counter: int,
+) -> str:
     """run.resc: runs folder/firmware.elf on folder/board.repl. `vectors`: where its vector table
     is, `counter`: the function whose calls delimit what is counted."""
     if not str(folder).isascii() or any(c in str(folder) for c in " \"'\\$`"):
@@ -91,6 +90,7 @@ def run_script(board: Board, folder: PurePosixPath, vectors: int, counter: int) 
         )
     values: dict[str, object] = {
         "folder": folder,
+        "outside": list(outside(board, limits, flash_limit_bytes)),
         "uart": uart_of(board),
         "vectors": vectors,
         "counter": counter & ~1,
@@ -107,6 +107,7 @@ def project_files(
     values: dict[str, object] = {
         "board": board,
         "uart": uart_of(board),
+        "outside": list(outside(board, limits, flash_limit_bytes)),
         "elf": elf_of(board),
         "port": _PORT,
         "is_bare": board.is_bare_in_renode,
@@ -157,13 +158,32 @@ def _areas(board: Board, limits: Limits, flash_limit_bytes: int) -> list[Area]:
     return areas
 
 
-def _outside(
-    board: Board, areas: list[Area], memories: list[Area]
-) -> Iterator[tuple[str, int, int]]:
-    """(name, first, last) of what lies behind each memory, up to the next. One piece of memory may
-    hold two areas; what lies between them is left to the MPU."""
+def _memories(
+    board: Board, limits: Limits, flash_limit_bytes: int
+) -> tuple[list[Area], list[Area]]:
+    """Memories of Renode's platform with the sizes that they get, and those that it lacks."""
+    areas = _areas(board, limits, flash_limit_bytes)
+    resized = []
+    for name, (origin, size) in board.renode_memory.items():
+        end = origin + size
+        used = [min(a.end, end) for a in areas if a.origin < end and a.end > origin]
+        if used:
+            resized.append(Area(name, origin, max(used) - origin))
+    missing = [
+        area
+        for area in areas
+        if not any(memory.origin <= area.origin < memory.end for memory in resized)
+    ]
+    return resized, missing
+
+
+def outside(board: Board, limits: Limits, flash_limit_bytes: int) -> Iterator[tuple[str, int, int]]:
+    """(name, first, last) of what lies behind each memory, up to the next: tags, so that Renode's
+    log names them. One memory may hold two areas; what lies between them is left to the MPU."""
+    resized, missing = _memories(board, limits, flash_limit_bytes)
+    memories = [*resized, *missing]
     starts = [memory.origin for memory in memories] + [board.peripherals.origin]
-    for area in areas:
+    for area in _areas(board, limits, flash_limit_bytes):
         if any(memory.origin <= area.end < memory.end for memory in memories):
             continue
         end = min([start for start in starts if start >= area.end], default=1 << 32)

@@ -89,7 +89,7 @@ class Machine:
             elif entry.kind.startswith("UART."):
                 uart = self.uarts[f"sysbus.{entry.name}"] = Uart()
                 self.uc.mmio_map(entry.address, 4096, uart.read, None, uart.write, None)
-        self.tags = platform.tags
+        self.tags: list[tuple[int, int, str]] = []
         self.uc.mem_map(SYSTEM, 0x100000)
         self.log: Any = None
         self.vectors = 0
@@ -271,6 +271,8 @@ class Monitor:
         if command.name == "platform":
             self.machine = Machine(read_platform(Path(paths[0]).read_text()))
             install_dotnet(self.machine)
+        elif command.name == "tag":
+            machine.tags.append((int(arguments[0], 16), int(arguments[1], 16), arguments[2]))
         elif command.name == "log":
             machine.log = open(paths[0], "x")  # noqa: SIM115
         elif command.name == "load":

@@ -19,6 +19,7 @@ COMMANDS = {
     "using": r"using sysbus",
     "create": rf'mach create "({NAME})"',
     "platform": rf"machine LoadPlatformDescription ({PATH})",
+    "tag": r'sysbus Tag <(0x[0-9a-f]{8}), (0x[0-9a-f]{8})> "([A-Z_]+)" 0',
     "log": rf"logFile ({PATH}) true",
     "load": rf"sysbus LoadELF ({PATH})",
     "vectors": r"cpu VectorTableOffset (0x[0-9a-f]{8})",
@@ -128,7 +129,6 @@ class Entry:
 class Platform:
     using: list[str]
     entries: dict[str, Entry]
-    tags: list[tuple[int, int, str]]
 
 
 KINDS = {
@@ -145,24 +145,13 @@ CPU_TYPES = {
 
 def read_platform(text: str) -> Platform:
     """A .repl file."""
-    platform = Platform([], {}, [])
+    platform = Platform([], {})
     entry: Entry | None = None
-    in_init = False
     for line in text.splitlines():
         if not line or line.startswith("//"):
             continue
         if found := re.fullmatch(r'using "(platforms/[a-z0-9_/-]+\.repl)"', line):
             platform.using.append(found[1])
-        elif line == "sysbus:":
-            entry = None
-        elif line == "    init:" and entry is None:
-            in_init = True
-        elif in_init:
-            tag = r'        Tag <(0x[0-9a-f]{8}), (0x[0-9a-f]{8})> "([A-Z_]+)" 0'
-            found = re.fullmatch(tag, line)
-            if not found:
-                raise ValueError(f"no command of an init section: {line!r}")
-            platform.tags.append((int(found[1], 16), int(found[2], 16), found[3]))
         elif line.startswith("    ") and entry is not None:
             _property(entry, line.strip())
         else:

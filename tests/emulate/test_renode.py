@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,9 @@ from tests.emulate.test_session import (
     conversation,
     misbehaving,
 )
-from tte.board import enforced_limits, list_boards, load_board
+from tte.board import Board, enforced_limits, list_boards, load_board
 from tte.build import build_firmware, find_compiler
-from tte.codegen.renode import platform_text, run_script
+from tte.codegen.renode import outside, platform_text, run_script
 from tte.data import InputTransform
 from tte.device.recording import record_training
 from tte.device.run import read_program
@@ -45,7 +45,7 @@ from tte.emulate import renode as backend
 from tte.errors import FirmwareFault, TteError
 
 ROOT = Path(__file__).resolve().parents[2]
-BARE = ["mps2-an386", "generic-m0plus"]
+BARE = ["mps2-an386", "raspberry-pi-pico"]
 Misbehave = Callable[[str], None]
 
 
@@ -237,11 +237,17 @@ def test_no_renode_says_how_to_get_one(
     assert caught.value.where == "/nowhere/renode"
 
 
+def script_in(board: Board, folder: str) -> str:
+    flash = board.flash.size_bytes
+    limits = enforced_limits(board, 131072, flash, 3072, 1000)
+    return run_script(board, limits, flash, PurePosixPath(folder), 0, 0x101)
+
+
 def test_a_path_that_renode_cannot_read_is_refused() -> None:
     board = load_board("mps2-an386")
     for folder in ("/tmp/a b", "/tmp/ä", "/tmp/$x", '/tmp/"x'):
         with pytest.raises(TteError) as caught:
-            run_script(board, Path(folder), 0, 0x100)  # type: ignore[arg-type]
+            script_in(board, folder)
         assert "TMPDIR" in caught.value.hint
 
 
@@ -266,17 +272,17 @@ def test_platforms_have_the_sizes_of_the_limits(name: str, sram: int) -> None:
             origin = entry.address if entry.kind else board.renode_memory[entry.name][0]
             spans.append((origin, origin + int(entry.properties["size"], 16)))
     end = board.sram.origin + limits.sram_bytes
-    assert any(first <= board.sram.origin and 0 <= last - end < 4096 for first, last in spans)
-    for first, last, _ in platform.tags:
+    assert any(first <= end and 0 <= last - end < 4096 for first, last in spans)
+    tags = list(outside(board, limits, board.flash.size_bytes))
+    for first, last, _ in ((f, l, n) for n, f, l in tags):
         assert first < last and all(last < begin or first >= finish for begin, finish in spans)
-    assert any(0 <= first - end < 4096 for first, _, name in platform.tags if "SRAM" in name)
+    assert any(0 <= first - end < 4096 for name, first, _ in tags) or board.fast is not None
     assert ("cpu" in platform.entries) == (not board.renode_platform)
 
 
 @pytest.mark.parametrize("name", renode_boards())
 def test_scripts_are_of_known_commands(name: str) -> None:
-    script = run_script(load_board(name), Path("/tmp/x"), 0, 0x101)  # type: ignore[arg-type]
-    commands = read_script(script)
+    commands = read_script(script_in(load_board(name), "/tmp/x"))
     assert [c.name for c in commands][:2] == ["using", "create"]
     assert commands[-1] == Command("quit", ())
     hook = next(c for c in commands if c.name == "hook")
@@ -312,6 +318,7 @@ def test_the_grammar_refuses_other_python(code: str) -> None:
         "sram: Memory.MappedMemory @ sysbus\n    colour: red\n",
         'cpu: CPU.CortexM @ sysbus\n    cpuType: "cortex-m4d"\n    nvic: nvic\n',
         "sysbus:\n    init:\n        ApplySVD @x\n",
+        "sram:\n    size: 0x1000\nsram:\n    size: 0x1000\n",
         'using "/etc/passwd"\n',
     ],
 )

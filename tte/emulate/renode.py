@@ -107,6 +107,8 @@ class RenodeTransport:
             )
             script = run_script(
                 board,
+                limits,
+                flash_limit,
                 PurePosixPath(self._folder.as_posix()),
                 self._vectors(),
                 counter,
