@@ -293,7 +293,7 @@ def test_product_of_two_activations_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keepdims", [0, 1])
-@pytest.mark.parametrize("axes", [[2, 3], [2], [3], [1], [1, 2], [-1, -3]])
+@pytest.mark.parametrize("axes", [[2, 3], [2], [3], [1], [1, 2], [-1, -3], [1, 2, 3]])
 def test_reduce_mean(axes: list[int], keepdims: int, tmp_path: Path) -> None:
     net = Net((1, 3, 5, 4))
     y = net.node("ReduceMean", net.conv("x", 6, 3, 1), axes=axes, keepdims=keepdims)
@@ -353,6 +353,24 @@ def test_max_pool_of_a_series_and_reduce_max(tmp_path: Path) -> None:
     y = net.node("MaxPool", net.node("Conv", "x", net.normal(4, 3, 3)), kernel_shape=[3])
     y = net.node("ReduceMax", y, axes=[2], keepdims=0)
     assert kinds(check(net, y, tmp_path)) == ["conv2d", "max_pool2d", "max_pool2d", "reshape"]
+
+
+def test_reduce_max_of_a_large_map(tmp_path: Path) -> None:
+    """By columns, then by rows: the index of a maximum is a byte."""
+    net = Net((1, 3, 19, 18))
+    y = net.node("ReduceMax", net.conv("x", 4, 3), axes=[2, 3], keepdims=0)
+    graph = check(net, net.gemm(y, 3, 4), tmp_path)
+    windows = [op.attrs.window.kernel for op in graph.ops if op.kind == "max_pool2d"]
+    assert windows == [(1, 16), (17, 1)]
+
+
+@pytest.mark.parametrize("op_type", ["ReduceMean", "ReduceMax"])
+def test_reduction_of_features(op_type: str, tmp_path: Path) -> None:
+    """What a layer normalisation starts with."""
+    net = Net((1, 300))
+    y = net.gemm("x", 300, 300)
+    y = net.node("Sub", y, net.node(op_type, y, axes=[-1], keepdims=1))
+    check(net, net.gemm(y, 3, 300), tmp_path)
 
 
 # ---- parts --------------------------------------------------------------------------------

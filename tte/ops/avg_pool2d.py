@@ -150,14 +150,18 @@ def global_from_onnx(node: OnnxNode, importer: Importer) -> None:
 
 def mean_from_onnx(node: OnnxNode, importer: Importer) -> None:
     """ReduceMean."""
-    reduce_from_onnx(node, importer, lambda kernel: ("avg_pool2d", AvgPool2dAttrs(kernel)))
+    reduce_from_onnx(node, importer, "avg_pool2d", lambda window, x: [AvgPool2dAttrs(window)])
 
 
 def reduce_from_onnx(
-    node: OnnxNode, importer: Importer, pool: Callable[[WindowAttrs], tuple[str, Any]]
+    node: OnnxNode,
+    importer: Importer,
+    kind: str,
+    pool: Callable[[WindowAttrs, TensorType], Sequence[Any]],
 ) -> None:
-    """A reduction as a pooling over whole axes. An axis that is kept becomes the channels, the
-    others height and width, whichever the file reduces."""
+    """A reduction as poolings over whole axes; `pool`: their attributes. An axis that is kept
+    becomes the channels, the others height and width, whichever the file reduces."""
+    x = node.inputs[0]
     layout = importer.layout(node.inputs[0])
     axes = node.attrs.get("axes")
     if len(node.inputs) > 1 and node.inputs[1]:
@@ -172,28 +176,35 @@ def reduce_from_onnx(
         reduced = axes_of({"axes": listed}, None, rank)
     except ValueError as error:
         raise importer.fail(str(error)) from error
-    kept = [axis for axis in range(rank) if axis not in reduced]
+    keepdims = node.attrs.get("keepdims", 1)
+    result = [
+        1 if axis in reduced else size
+        for axis, size in enumerate(layout.shape)
+        if keepdims or axis not in reduced
+    ]
+    if math.prod(result) == 1:  # a number: of one column
+        importer.reshape(x, (1, 1, math.prod(layout.shape), 1))
+        x, reduced = node.outputs[0], (2,)
+        layout = importer.layout(x)
+    kept = [axis for axis in range(len(layout.shape)) if axis not in reduced]
     moving = [axis for axis in layout.moving if axis in kept]
     order = layout.memory
     if not layout.moving or layout.moving[-1] in reduced:
-        last = moving[-1] if moving else kept[-1] if kept else 0
+        last = moving[-1] if moving else kept[-1]
         order = layout.with_last(last)
-        whole = last in reduced and layout.shape[last] > 1
-        if whole or layout.ordered(order).axis(last) < 3:
+        if layout.ordered(order).axis(last) < 3:
             raise importer.fail(
                 f"the axes {reduced} of shape {list(layout.shape)} leave no channels"
             )
     stored = layout.ordered(order)
     shape = stored.map_shape
     places = {stored.axis(axis) for axis in reduced}
-    if len(shape) == 2:
-        raise importer.fail("a mean over the features of [batch, features] is not supported")
     kernel = tuple(size if axis in places else 1 for axis, size in enumerate(shape))
     window = WindowAttrs((kernel[1], kernel[2]), (kernel[1], kernel[2]))
-    kind, attrs = pool(window)
-    importer.emit(kind, node.inputs[:1], attrs, order)
-    if not node.attrs.get("keepdims", 1):
-        importer.reshape(node.outputs[0], [layout.shape[axis] for axis in kept])
+    for attrs in pool(window, TensorType(shape, "float32")):
+        importer.emit(kind, [x], attrs, order)
+        x = node.outputs[0]
+    importer.reshape(x, result)
 
 
 # ---- integer ops --------------------------------------------------------------------------

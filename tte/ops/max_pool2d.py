@@ -99,7 +99,12 @@ def global_from_onnx(node: OnnxNode, importer: Importer) -> None:
 
 def reduce_max_from_onnx(node: OnnxNode, importer: Importer) -> None:
     """ReduceMax."""
-    reduce_from_onnx(node, importer, lambda window: ("max_pool2d", MaxPool2dAttrs(window)))
+    reduce_from_onnx(
+        node,
+        importer,
+        "max_pool2d",
+        lambda window, x: [MaxPool2dAttrs(stage) for stage in _stages(window, x)],
+    )
 
 
 def _stages(window: WindowAttrs, x: TensorType) -> list[WindowAttrs]:
