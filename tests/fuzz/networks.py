@@ -290,12 +290,11 @@ class RandomNet(Net):
         return self.add(self.pick("GlobalAveragePool", "GlobalMaxPool"), x) if x else ""
 
     def reduction(self) -> str:
-        x = self.value(lambda shape: len(shape) in (3, 4))
-        if not x:
-            return ""
+        x = self.value()
         rank = len(self.shapes[x])
-        options = [(rank - 1,), (1,), (-1, -2)] if rank == 4 else [(1,), (2,)]
-        axes, keepdims = self.pick(*options), self.pick(0, 1)
+        axes = self.pick((1,), (-1,), (-1, -2), (1, 2, 3), *[(1,)] * 2)[: rank - 1]
+        axes = tuple(range(1, rank)) if len(axes) == rank - 1 else axes
+        keepdims = self.pick(0, 1) if rank - len(axes) > 1 else 1
         return self.axes(self.pick("ReduceMean", "ReduceMax"), x, axes, 18, keepdims=keepdims)
 
     # ---- element by element ---------------------------------------------------------------
