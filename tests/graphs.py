@@ -27,7 +27,7 @@ from tte.passes.scale_gradients import scale_gradients
 from tte.passes.schedule import schedule
 from tte.passes.update import plan_update
 from tte.reference import run_op
-from tte.training import PLAIN_SGD, Optimizer
+from tte.training import DEFAULT_LOSS, PLAIN_SGD, Loss, Optimizer
 
 RELU6 = (0.0, 6.0)
 
@@ -151,15 +151,23 @@ def quantized(graph: Graph, samples: int = 16, seed: int = 0) -> tuple[Graph, ND
 
 
 def training_graph(
-    graph: Graph, update: str = "full", seed: int = 0, optimizer: Optimizer = PLAIN_SGD
-) -> tuple[Graph, NDArray[np.int8], NDArray[np.int64]]:
-    """The scheduled training graph of a float graph, int8 samples and labels."""
+    graph: Graph,
+    update: str = "full",
+    seed: int = 0,
+    optimizer: Optimizer = PLAIN_SGD,
+    loss: Loss = DEFAULT_LOSS,
+) -> tuple[Graph, NDArray[np.int8], NDArray[Any]]:
+    """The scheduled training graph of a float graph, int8 samples and targets."""
     forward, codes = quantized(graph, seed=seed)
-    full = verify(differentiate(forward))
+    full = verify(differentiate(forward, loss))
     pruned = verify(prune(full, plan_update(forward, update)))
     pruned = verify(add_optimizer(pruned, optimizer))
-    labels = np.random.default_rng(seed).integers(
-        0, forward[forward.outputs[0]].type.shape[1], len(codes)
-    )
-    ordered, _ = schedule(scale_gradients(pruned, codes, labels, run_op))
-    return verify(ordered, scheduled=True), codes, labels
+    rng, output = np.random.default_rng(seed), forward[forward.outputs[0]].type
+    targets: NDArray[Any] = codes.reshape(len(codes), -1)
+    if loss.target.kind == "label":
+        targets = rng.integers(0, output.shape[1], len(codes))
+    elif loss.target.kind != "input":
+        low, high = (0, 1) if loss.target.kind == "binary" else (-128, 127)
+        targets = rng.integers(low, high, (len(codes), output.elems), np.int8, endpoint=True)
+    ordered, _ = schedule(scale_gradients(pruned, codes, targets, run_op))
+    return verify(ordered, scheduled=True), codes, targets

@@ -162,7 +162,7 @@ def lower(prepared: Prepared, plan: TrainPlan, options: CompileOptions) -> Progr
         flash_limit_bytes=options.flash_bytes or options.board.flash.size_bytes,
         input=prepared.input,
         class_names=prepared.class_names,
-        learning_rate=DEFAULT_LEARNING_RATE,
+        learning_rate=DEFAULT_LEARNING_RATE * options.optimizer.rate_scale,
         loss=prepared.loss,
         optimizer=options.optimizer,
         seed=options.seed,

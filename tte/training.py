@@ -72,6 +72,13 @@ class Optimizer:
     schedule: str = "constant"
 
     @property
+    def rate_scale(self) -> float:
+        """What the learning rate of plain descent is multiplied by, so that weights move as far:
+        velocities sum up, batches are fewer than samples. Beyond 8 samples it grows no more, since
+        how far a single step may go does not depend on the batch."""
+        return (1 - self.momentum) * min(self.batch, 8)
+
+    @property
     def has_velocity(self) -> bool:
         """Whether gradients are gathered before they move a weight."""
         return self.momentum > 0 or self.batch > 1

@@ -31,9 +31,9 @@ static inline tte_scaling tte_scaling_by(tte_factor factor, int32_t up, uint32_t
     return scaling;
 }
 
-static inline int64_t tte_scale_by(int32_t value, const tte_scaling *scaling)
+static inline int64_t tte_scale_by(int32_t value, tte_scaling scaling)
 {
-    return ((int64_t)value * scaling->mantissa + scaling->offset) >> scaling->shift;
+    return ((int64_t)value * scaling.mantissa + scaling.offset) >> scaling.shift;
 }
 
 #endif

@@ -30,7 +30,7 @@ void tte_sgd_int32(const tte_sgd_params *params, const tte_sgd_step *step, int32
     for (uint32_t i = 0; step->ready && i < params->elems; i++) {
         const int64_t speed = (int64_t)velocity[i] * 256 + velocity_residual[i];
         const int64_t full = (int64_t)bias[i] * 256 + residual[i] +
-                             clamp(tte_scale_by(velocity[i], &by_rate), largest_move);
+                             clamp(tte_scale_by(velocity[i], by_rate), largest_move);
         *saturations += speed <= -limit || speed >= limit;
         split((speed * momentum + rounding) >> 16, velocity + i, velocity_residual + i);
         split(clamp(full, limit), bias + i, residual + i);

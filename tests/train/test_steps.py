@@ -21,12 +21,13 @@ from tte.emulate.session import open_session
 from tte.errors import TteError
 from tte.ir import Graph, TrainPlan
 from tte.ops.arith import to_factor
+from tte.ops.loss import LossAttrs
 from tte.ops.window import hwc
 from tte.passes.memory import plan_memory
 from tte.passes.schedule import schedule
 from tte.program import InputSpec, Program
 from tte.reference import Interpreter
-from tte.training import PLAIN_SGD, Optimizer
+from tte.training import DEFAULT_LOSS, PLAIN_SGD, Loss, Optimizer
 
 STEPS = 12
 LEARNING_RATE = 0.02
@@ -55,10 +56,14 @@ def make_program(update: str, board: str) -> tuple[Program, Any, Any]:
 
 
 def program_of(
-    network: Graph, update: str, board: str, optimizer: Optimizer = PLAIN_SGD
+    network: Graph,
+    update: str,
+    board: str,
+    optimizer: Optimizer = PLAIN_SGD,
+    loss: Loss = DEFAULT_LOSS,
 ) -> tuple[Program, Any, Any]:
-    """A program of a float graph, samples and labels."""
-    graph, codes, labels = training_graph(network, update, optimizer=optimizer)
+    """A program of a float graph, samples and targets."""
+    graph, codes, targets = training_graph(network, update, optimizer=optimizer, loss=loss)
     ordered, order = schedule(graph)
     quant = ordered[ordered.inputs[0]].quant
     assert quant is not None
@@ -79,25 +84,28 @@ def program_of(
         graph=ordered,
         schedule=order,
         memory=plan_memory(ordered, order),
+        loss=loss,
         optimizer=optimizer,
     )
-    return program, codes, labels
+    return program, codes, targets
 
 
-def oracle(program: Program, codes: Any, labels: Any) -> Run:
+def oracle(program: Program, codes: Any, targets: Any) -> Run:
     """The same steps in numpy."""
     interpreter = Interpreter(program.graph)
     rate = np.asarray(to_factor(LEARNING_RATE), np.int64).astype(np.int32)
+    scale = next(op for op in program.graph.ops if isinstance(op.attrs, LossAttrs)).attrs.loss_scale
     losses = []
     for i in range(STEPS):
-        feeds = {"label": labels[i : i + 1], "learning_rate": rate}
+        name = "label" if program.loss.target.kind == "label" else "target"
+        feeds = {name: targets[i : i + 1], "learning_rate": rate}
         feeds[program.graph.inputs[0]] = codes[i : i + 1]
-        losses.append(float(interpreter.run(feeds)["loss"][0]) / 65536)
+        losses.append(float(interpreter.run(feeds)["loss"][0]) * scale)
     state = b"".join(interpreter.state[name].tobytes() for name in program.trained)
     return Run(state, losses, list(interpreter.saturations.values()))
 
 
-def firmware_run(folder: Path, emulator: str, compiler: str, codes: Any, labels: Any) -> Run:
+def firmware_run(folder: Path, emulator: str, compiler: str, codes: Any, targets: Any) -> Run:
     """The same steps in an emulator."""
     manifest = json.loads((folder / "program.json").read_text(encoding="utf-8"))
     board = load_board(manifest["board"])
@@ -110,7 +118,7 @@ def firmware_run(folder: Path, emulator: str, compiler: str, codes: Any, labels:
         pytest.skip(error.what)
     with session:
         session.set_learning_rate(LEARNING_RATE)
-        losses = [session.train(codes[i], int(labels[i])) for i in range(STEPS)]
+        losses = [session.train(codes[i], targets[i]) for i in range(STEPS)]
         return Run(session.state(), losses, session.saturations())
 
 

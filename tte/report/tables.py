@@ -85,7 +85,11 @@ def memory_table(report: Mapping[str, Any]) -> Table:
     table.add_column("what")
     for column in ("bytes", "limit", "used"):
         table.add_column(column, justify="right")
+    optimizer = report["training"]["optimizer"]
+    gathers = optimizer.get("momentum", 0) > 0 or optimizer.get("batch", 1) > 1
     for title, key, limit_key in _MEMORY_ROWS:
+        if key == "trainable_bytes" and gathers:
+            title = "trained weights, residuals, velocities"
         used, limit = memory[key], memory[limit_key] if limit_key else None
         share = f"{100 * used / limit:.1f} %" if used is not None and limit else ""
         table.add_row(title, _count(used), "" if limit is None else _count(limit), share)
