@@ -358,6 +358,45 @@ def test_emulate(tte: Run, project: Path, data: Path, emulator: str) -> None:
         assert max(map(len, tables)) <= 100
 
 
+def test_an_optimizer_is_compiled_in_and_reported(
+    tte: Run, digits_model: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = ("--momentum", 0.9, "--batch", 4, "--weight-decay", 0.01, "--lr-schedule", "linear")
+    result = compile_to(tte, digits_model, data, out, *options)
+    assert result.status == 0, result.err
+    expected = {"momentum": 0.9, "batch": 4, "weight_decay": 0.01, "schedule": "linear"}
+    program = json.loads((out / "program.json").read_text())
+    assert program["optimizer"] == expected
+    assert program["learning_rate"] == pytest.approx(0.002 * 0.1 * 4)
+    arguments = ("--data", data, "--steps", 9, "--emulator", "host")
+    result = tte("emulate", out, *arguments)
+    assert result.status == 0, result.err
+    text = "SGD, momentum 0.9, batch 4, weight decay 0.01, learning rate linear"
+    assert f"loss cross-entropy; {text}" in result.out
+    assert "velocities" in result.out
+    states = set()
+    for schedule in ("constant", "linear", "cosine"):
+        tte("emulate", out, *arguments, "--lr-schedule", schedule, "--quiet")
+        report = json.loads((out / "report.json").read_text())
+        assert report["training"]["optimizer"] == {**expected, "schedule": schedule}
+        states.add(report["state_sha256"])
+    assert len(states) == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--momentum", 1), ("--momentum", "x"), ("--batch", 0), ("--batch", 4097),
+     ("--weight-decay", -0.1), ("--lr-schedule", "step")],
+)  # fmt: skip
+def test_an_optimizer_that_is_none(
+    tte: Run, digits_model: Path, data: Path, tmp_path: Path, option: str, value: object
+) -> None:
+    result = compile_to(tte, digits_model, data, tmp_path / "out", option, value)
+    assert result.status == 2
+    assert option in result.err
+
+
 def test_equal_runs_are_equal(tte: Run, project: Path, data: Path) -> None:
     arguments = ("emulate", project, "--data", data, "--emulator", "host", "--json", "-")
     first, second = (tte(*arguments, "--steps", 7).out for _ in range(2))
