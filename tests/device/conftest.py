@@ -32,6 +32,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, digits_model: Path, data: 
     folder = tmp_path_factory.mktemp("project") / "digits"
     command = [sys.executable, "-m", "tte", "compile", digits_model, "--board", "mps2-an386"]
     command += ["--data", data, "--update", "last:2", "-o", folder, "--quiet"]
+    command += ["--momentum", 0.9, "--batch", 4, "--lr-schedule", "cosine"]  # all of it resumes
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder

@@ -178,8 +178,8 @@ def test_stored_samples(emulator: str, project: Path, dataset: Dataset) -> None:
             assert (hello.samples, hello.steps) == (7, 20)
             device.restart(forget=True)
             device.hello()
-            device.set_learning_rate(0.002)
             run = train_module.Run(device, read_program(project), one_epoch, Silent())
+            run.set_learning_rate(read_program(project)["learning_rate"], 20)
             losses = [run.step(i % 7) for i in range(20)]
             assert losses == found["training"]["loss"]
             # Streamed training has left what training on stored samples did.
