@@ -257,7 +257,8 @@ def test_the_example_trains_an_emulated_board(
     done = subprocess.run([host_compiler(), *arguments], cwd=project, capture_output=True)
     assert done.returncode == 0, done.stderr
     steps = 25
-    expected = emulate(project, dataset, "host", steps=steps)
+    told = {"learning_rate": 0.002, "schedule": "constant"}  # as the example does
+    expected = emulate(project, dataset, "host", steps=steps, **told)  # type: ignore[arg-type]
     manifest = read_program(project)
     entry = manifest["input"]
     transform = InputTransform(
