@@ -13,6 +13,7 @@ import pytest
 from tests.device.simulator import POWER_CUT, Board, Line
 from tests.device.test_link import device_on, samples
 from tte.device import CommandRefused, ConversationLost
+from tte.errors import TteError
 
 STATE_BYTES = 36
 # 4-byte units, 8-byte units with slots of several sectors, 32-byte and 256-byte units, two slots.
@@ -159,3 +160,34 @@ def test_a_save_survives_a_restart_until_it_is_forgotten() -> None:
         line.board = fresh
         again.metrics()
     assert again.hello().checkpoint == 0 and again.steps == 0
+
+
+@pytest.mark.parametrize("operation", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(6))
+def test_power_may_fail_while_a_sample_is_stored(operation: int, seed: int) -> None:
+    """What was stored before is there; the sample is there whole, or not at all."""
+    x = samples(4, 8)
+    board = Board()
+    device = device_on(Line(board), retry_s=0.001, limit_s=0.05)
+    for i in range(2):
+        device.store(x[i], i)
+    board.c.sim_cut_power_at(operation, 100 * operation + seed)
+    with pytest.raises(TteError, match="does not answer"):
+        device.store(x[2], 2)
+    assert board.ended == POWER_CUT
+    board = Board(board.flash)
+    board.c.sim_trust_flash()
+    device = device_on(Line(board))
+    found = device.hello().samples
+    assert found == 2 or (operation, found) == (3, 3)
+    assert device.store(x[3], 0) == found + 1
+    device.set_learning_rate(0.5)
+    device.run(8)
+    assert device.metrics().steps == 8
+    kept = [(0, 0), (1, 1), *([(2, 2)] if found == 3 else []), (3, 0)]
+    other = device_on(Line(Board()))
+    other.set_learning_rate(0.5)
+    for i in range(8):
+        number, label = kept[i % len(kept)]
+        other.train(x[number], label)
+    assert device.state() == other.state()

@@ -202,6 +202,19 @@ def test_stored_samples(emulator: str, project: Path, dataset: Dataset) -> None:
             train(project, dataset, port, store=capacity + 1, test=False)
 
 
+def test_stored_samples_where_the_line_is_not_looked_at(project: Path, dataset: Dataset) -> None:
+    """QEMU's firmware sees no request before its steps are done."""
+    if shutil.which("qemu-system-arm") is None:
+        pytest.skip("qemu-system-arm is not installed")
+    found = []
+    for emulator in ("qemu", "host"):
+        with board(project, emulator) as port:
+            report = train(project, dataset, port, steps=9, store=4, test=False)
+            found.append((report["training"]["loss"], report["state_sha256"]))
+            train(project, dataset, port, steps=1, fresh=True, test=False)
+    assert found[0] == found[1]
+
+
 def test_there_is_nothing_to_replay(project: Path, dataset: Dataset) -> None:
     with board(project) as port:
         with pytest.raises(TteError, match="no stored samples"):
