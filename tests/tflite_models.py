@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,14 @@ from tte.ir import QuantParams
 Array = NDArray[Any]
 
 UNIT = (0.025, 3)  # scale and zero point of numbers about one
-FIRST_VERSION = ("ELU", "HARD_SWISH", "RELU_N1_TO_1", "RESHAPE")  # these operators have one alone
+FIRST_VERSION = (
+    "ELU",
+    "EXPAND_DIMS",
+    "HARD_SWISH",
+    "RELU_0_TO_1",
+    "RELU_N1_TO_1",
+    "RESHAPE",
+)  # these operators have one alone
 RELU, RELU6 = schema.ActivationFunctionType.RELU, schema.ActivationFunctionType.RELU6
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 
@@ -339,17 +346,26 @@ def small_tflite() -> tuple[TfNet, Ref]:
     return net, net.dense(y, 4)
 
 
-def interpreter_codes(path: Path, x: Array, worker: Path | None = None) -> dict[str, Codes]:
+def interpreter_codes(path: Path, x: Array) -> dict[str, Codes]:
     """int8 codes of a watched model's activations, by name, for samples x [N, ...]:
-    ai-edge-litert's, or, in another Python environment, tflite-runtime's."""
-    if worker is None:
-        found = tflite_worker.codes("ai_edge_litert", str(path), x)
-    else:
-        samples, target = path.with_suffix(".npy"), path.with_suffix(".npz")
-        np.save(samples, x)
-        command = [str(worker), tflite_worker.__file__, "tflite_runtime"]
-        subprocess.run([*command, str(path), str(samples), str(target)], check=True)
-        found = dict(np.load(target))
+    ai-edge-litert's."""
+    return _codes(tflite_worker.codes("ai_edge_litert", str(path), x))
+
+
+def older_interpreter_codes(
+    jobs: Sequence[tuple[Path, Array]], worker: Path
+) -> list[dict[str, Codes]]:
+    """The same for several models by tflite-runtime, in another Python environment."""
+    arguments: list[Path] = []
+    for path, x in jobs:
+        arguments += [path, path.with_suffix(".npy"), path.with_suffix(".npz")]
+        np.save(arguments[-2], x)
+    command = [worker, tflite_worker.__file__, "tflite_runtime", *arguments]
+    subprocess.run(list(map(str, command)), check=True)
+    return [_codes(dict(np.load(target))) for target in arguments[2::3]]
+
+
+def _codes(found: Mapping[str, Array]) -> dict[str, Codes]:
     codes = {}
     for name, data in found.items():
         if data.dtype in (np.int8, np.uint8):

@@ -2,7 +2,7 @@
 """Runs a TensorFlow Lite interpreter: ai-edge-litert here, or tflite-runtime, which needs another
 numpy, in an environment of its own:
 
-    python tflite_worker.py tflite_runtime MODEL INPUTS.npy OUTPUTS.npz
+    python tflite_worker.py tflite_runtime [MODEL INPUTS.npy OUTPUTS.npz]...
 
 Imports nothing of this project.
 """
@@ -39,5 +39,6 @@ def codes(module: str, model: str, x: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    _, name, source, samples, target = sys.argv
-    np.savez(target, **codes(name, source, np.load(samples)))
+    _, name, *files = sys.argv
+    for source, samples, target in zip(files[::3], files[1::3], files[2::3], strict=True):
+        np.savez(target, **codes(name, source, np.load(samples)))

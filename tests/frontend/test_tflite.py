@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.layerwise import differences, integers
+from tests.layerwise import Codes, differences, integers
+from tests.onnx_models import Array
 from tests.tflite_models import (
     RELU,
     RELU6,
@@ -21,11 +22,13 @@ from tests.tflite_models import (
     Ref,
     TfNet,
     interpreter_codes,
+    older_interpreter_codes,
     schema,
     small_tflite,
 )
 from tte.errors import TteError
 from tte.frontend.load import load_model
+from tte.frontend.tflite import BECOMES
 from tte.ir import Graph, QuantParams
 from tte.passes.fold import fold
 from tte.reference import run_float, run_op
@@ -33,21 +36,28 @@ from tte.reference import run_float, run_op
 MAP = (1, 6, 7, 4)
 
 
-def check(
-    net: TfNet, output: Ref, folder: Path, layers: int = 1, worker: Path | None = None
-) -> Graph:
-    """Against the interpreter on random codes; at least `layers` tensors are compared."""
-    path = net.save(folder, output)
-    graph = integers(load_model(path))
+def written(net: TfNet, output: Ref, folder: Path) -> tuple[Graph, Path, Array]:
+    """What is imported, the file in which every tensor can be watched, and random codes."""
+    graph = integers(load_model(net.save(folder, output)))
     x = np.random.default_rng(1).integers(-128, 128, (6, *net.x.shape[1:])).astype(np.int8)
     if graph[graph.inputs[0]].quant is not None and net.graph.tensors[0].type == 3:
         x = (x.astype(np.int16) + 128).astype(np.uint8)
-    codes = interpreter_codes(net.save(folder, output, "all.tflite", watched=True), x, worker)
+    return graph, net.save(folder, output, "all.tflite", watched=True), x
+
+
+def compare(graph: Graph, codes: Mapping[str, Codes], layers: int = 1) -> None:
+    """At least `layers` tensors are within a quantum of the interpreter's."""
     found = differences(graph, codes)
     assert len(found) >= layers, found
     assert max(found.values()) <= 1, found
     for name in found:  # the test would show nothing if all were saturated
         assert np.unique(codes[name].data).size > 8 or codes[name].data.size < 200, name
+
+
+def check(net: TfNet, output: Ref, folder: Path, layers: int = 1) -> Graph:
+    """Against the interpreter."""
+    graph, path, x = written(net, output, folder)
+    compare(graph, interpreter_codes(path, x), layers)
     return graph
 
 
@@ -63,16 +73,6 @@ def test_network(tmp_path: Path) -> None:
     expected = ["conv2d", "depthwise_conv2d", "conv2d", "add", "avg_pool2d", "reshape"]
     assert kinds(graph) == [*expected, "linear_int32"]
     assert graph[graph.inputs[0]].quant == QuantParams((float(np.float32(0.025)),), 3)
-
-
-def test_network_on_tflite_runtime(tmp_path: Path) -> None:
-    """The interpreter before ai-edge-litert."""
-    worker = Path(sys.prefix) / "tflite-runtime" / "bin" / "python"
-    if not worker.is_file():
-        if os.environ.get("CI") == "true" and sys.version_info < (3, 12):
-            pytest.fail("CI needs tflite-runtime; see the Makefile")
-        pytest.skip("needs tflite-runtime in an environment of its own; `make test` makes it")
-    check(*small_tflite(), tmp_path, 6, worker)
 
 
 def test_names(tmp_path: Path) -> None:
@@ -165,6 +165,30 @@ def split(net: TfNet) -> Ref:
         numSplits=2,
     )
     return net.binary("ADD", net.conv(a, 3), b)
+
+
+def split_unequally(net: TfNet) -> Ref:
+    inputs = [net.conv(net.x, 6), net.integers([2, -1]), net.integers(3)]
+    a, b = net.op_of_many(
+        "SPLIT_V", inputs, [(1, 6, 7, 2), (1, 6, 7, 4)], options="SplitVOptions", numSplits=2
+    )
+    return net.binary("ADD", net.conv(a, 4), b)
+
+
+def padded_with_a_value(net: TfNet) -> Ref:
+    pads = net.integers([[0, 0], [1, 0], [2, 1], [0, 0]])
+    y = net.op("PADV2", [net.conv(net.x, 4), pads, net.codes(())], (1, 7, 10, 4),
+               options="PadV2Options")  # fmt: skip
+    return net.conv(y, 3)
+
+
+def series(net: TfNet) -> Ref:
+    """A convolution in one dimension, as TensorFlow writes it."""
+    x = net.reshape(net.conv(net.x, 4), (1, 42, 4))
+    x = net.op("EXPAND_DIMS", [x, net.integers(1)], (1, 1, 42, 4), options="ExpandDimsOptions")
+    y = net.conv(x, 3)
+    y = net.op("SQUEEZE", [y], (1, 42, 3), options="SqueezeOptions", squeezeDims=[1])
+    return net.dense(net.reshape(y, (1, 126)), 5)
 
 
 def transposed(net: TfNet) -> Ref:
@@ -270,6 +294,7 @@ OPERATORS: dict[str, Callable[[TfNet], Ref]] = {
     "relu": unary("RELU", (0.025, 3)),
     "relu6": unary("RELU6", (0.025, 3)),
     "relu -1 to 1": unary("RELU_N1_TO_1", (0.025, 3)),
+    "relu 0 to 1": unary("RELU_0_TO_1", (0.025, 3)),
     "leaky relu": unary("LEAKY_RELU", (0.02, -60), "LeakyReluOptions", alpha=0.2),
     "logistic": unary("LOGISTIC", (1 / 256, -128)),
     "tanh": unary("TANH", (1 / 128, 0)),
@@ -281,12 +306,15 @@ OPERATORS: dict[str, Callable[[TfNet], Ref]] = {
     "gelu by tanh": unary("GELU", (0.02, -90), "GeluOptions", approximate=True),
     "softmax": unary("SOFTMAX", (1 / 256, -128), "SoftmaxOptions", beta=1.0),
     "pad": padded,
+    "pad with a value": padded_with_a_value,
     "concatenation": joined,
     "concatenation of rows": joined_rows,
     "strided slice": strided_slice,
     "one row": one_row,
     "slice": sliced,
     "split": split,
+    "split unequally": split_unequally,
+    "series": series,
     "transpose": transposed,
     "resize": upsampled,
     "resize from centres": upsampled_from_centres,
@@ -294,6 +322,17 @@ OPERATORS: dict[str, Callable[[TfNet], Ref]] = {
     "transposed conv same": deconvolution(SAME, 3, (12, 14)),
     "transposed conv small": deconvolution(SAME, 1, (12, 14)),
 }  # fmt: skip
+
+
+def test_every_operator_is_compared() -> None:
+    """With the interpreters; those that quantise have tests of their own."""
+    compared = {"QUANTIZE", "DEQUANTIZE"}
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
+    for build in OPERATORS.values():
+        net = TfNet(MAP)
+        build(net)
+        compared.update(names[code.builtinCode] for code in net.model.operatorCodes)
+    assert compared == set(BECOMES)
 
 
 @pytest.mark.parametrize("case", OPERATORS)
@@ -484,6 +523,28 @@ REFUSED: dict[str, tuple[Callable[[TfNet], None], str]] = {
     "size": (change_size, "sizes go up to"),
     "negative": (change_negative, "negative"),
 }
+
+
+def test_on_tflite_runtime(tmp_path: Path) -> None:
+    """The interpreter before ai-edge-litert."""
+    worker = Path(sys.prefix) / "tflite-runtime" / "bin" / "python"
+    if not worker.is_file():
+        if os.environ.get("CI") == "true" and sys.version_info < (3, 12):
+            pytest.fail("CI needs tflite-runtime; see the Makefile")
+        pytest.skip("needs tflite-runtime in an environment of its own; `make test` makes it")
+    graphs, jobs = [], []
+    for case, build in OPERATORS.items():
+        (tmp_path / case).mkdir()
+        net = TfNet(MAP)
+        graph, path, x = written(net, build(net), tmp_path / case)
+        graphs.append(graph)
+        jobs.append((path, x))
+    (tmp_path / "network").mkdir()
+    graph, path, x = written(*small_tflite(), tmp_path / "network")
+    *operators, network = older_interpreter_codes([*jobs, (path, x)], worker)
+    compare(graph, network, 6)
+    for graph, codes in zip(graphs, operators, strict=True):
+        compare(graph, codes)
 
 
 @pytest.mark.parametrize("case", REFUSED)
