@@ -72,6 +72,7 @@ class CompileOptions:
     label_smoothing: float = 0.0
     class_weights: str | tuple[float, ...] = ()  # or "balanced"
     calibration: str = "minmax"  # see tte/passes/calibrate.py
+    bias_correction: bool = True
     optimizer: Optimizer = PLAIN_SGD
     dump_dir: Path | None = None
 
@@ -116,7 +117,9 @@ def prepare(model_path: Path, dataset: Dataset, options: CompileOptions) -> Prep
     dataset = _fitted(dataset, folded, loss_name)
     samples = _calibration_samples(dataset, folded, options)
     calibrated = calibrate(folded, samples.real, options.calibration)
-    forward = correct_biases(quantize(calibrated), calibrated, samples.real[:BIAS_SAMPLES], run_op)
+    forward = quantize(calibrated)
+    if options.bias_correction:
+        forward = correct_biases(forward, calibrated, samples.real[:BIAS_SAMPLES], run_op)
     forward = dump("3-quantize", graph_text, verify(forward))
     spec = _input_spec(forward, options)
     transform = InputTransform(spec.scale, spec.zero_point, spec.mean, spec.std)

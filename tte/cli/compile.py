@@ -89,6 +89,9 @@ def compile_command(
             "--calibration", help="How ranges of float models are chosen; see docs/models.md."
         ),
     ] = CalibrationName.minmax,
+    no_bias_correction: Annotated[
+        bool, typer.Option("--no-bias-correction", help="Keep a float model's biases as rounded.")
+    ] = False,
     momentum: Annotated[
         float,
         typer.Option(
@@ -145,6 +148,7 @@ def compile_command(
         label_smoothing=label_smoothing,
         class_weights=class_weights or (),
         calibration=calibration.value,
+        bias_correction=not no_bias_correction,
         optimizer=Optimizer(momentum, batch, weight_decay, schedule.value),
         dump_dir=dump,
     )
