@@ -6,7 +6,8 @@
     memory     arena and lower bound of three networks with all their published updates
     gradients  cosines of the integer gradients with a floating-point implementation
     accuracy   3000 steps on the host, three seeds, two photo data sets (half an hour)
-    all        everything but accuracy
+    quantisation  float and int8 scores of trained models, for docs/models.md (ten minutes)
+    all        everything but accuracy and quantisation
 
 Needs the models and data sets of ../shared. Everything goes through the command line, as a user
 would run it.
@@ -187,7 +188,15 @@ def accuracy(scratch: Path) -> None:
     console.print(table)
 
 
-BENCHMARKS = (network, layers, memory, gradients, accuracy)
+def quantisation(scratch: Path) -> None:
+    """Every trained model, as floats and as integers."""
+    from tests.benchmarks.quantisation import quantisation
+
+    quantisation(scratch)
+
+
+BENCHMARKS = (network, layers, memory, gradients, accuracy, quantisation)
+SLOW = (accuracy, quantisation)
 
 
 def main() -> None:
@@ -204,7 +213,7 @@ def main() -> None:
     what = parser.parse_args().what
     with tempfile.TemporaryDirectory() as folder:
         for benchmark in BENCHMARKS:
-            if what == benchmark.__name__ or (what == "all" and benchmark is not accuracy):
+            if what == benchmark.__name__ or (what == "all" and benchmark not in SLOW):
                 benchmark(Path(folder))
 
 
