@@ -105,6 +105,7 @@ class Chip:
 
     blocks: list[Block]
     serial: Serial
+    storage: Any  # counts `operations`, has `cut_at` and power_on(): see Storage
     runs_from_ram = False
 
     def attach(self, machine: Machine) -> None:
@@ -193,6 +194,7 @@ class Machine:
         for origin, size in self._rams:
             self.uc.mem_write(origin, self.rng.bytes(_pages(size)))
         self.uc.mem_write(self._origin, self._image)
+        self.chip.storage.power_on()
         self._line.clear()
         for block in self.chip.blocks:
             block.reset()
@@ -215,12 +217,15 @@ class Machine:
         """Until the firmware sleeps and nothing is on the line."""
         while True:
             self._step(self._every)
+            asleep = self.uc.mem_read(self.pc - 2, 2) == b"\x30\xbf"
             if self._stopped == "reset":
                 self._stopped = ""
                 self.power_on()
                 continue
             assert not self._stopped, f"{self._stopped} at pc {self.pc:#x}"
-            asleep = self.uc.mem_read(self.pc - 2, 2) == b"\x30\xbf"
+            if self.nmi_is_due:
+                self.nmi_is_due = False
+                self._interrupt(2)
             if asleep and not self._line:
                 self.chip.serial.pass_time()
                 return
@@ -258,11 +263,11 @@ class Machine:
         for byte in self._line[:most]:
             self.chip.serial.put(byte)
             assert self.chip.serial.interrupts()
-            self._interrupt(self.irq)
+            self._interrupt(16 + self.irq)
             assert not self.chip.serial.interrupts(), "the handler left the interrupt pending"
         del self._line[:most]
 
-    def _interrupt(self, irq: int) -> None:
+    def _interrupt(self, number: int) -> None:
         """Exception entry and return, as the core does them."""
         uc = self.uc
         frame = [uc.reg_read(register) for register in _FRAME]
@@ -271,8 +276,8 @@ class Machine:
         uc.mem_write(lowered, struct.pack("<8I", *frame))
         uc.reg_write(arm.UC_ARM_REG_SP, lowered)
         uc.reg_write(arm.UC_ARM_REG_LR, _RETURN | 1)
-        (handler,) = struct.unpack("<I", uc.mem_read(self.vectors + 4 * (16 + irq), 4))
-        assert handler & 1, f"the vector of interrupt {irq} is {handler:#x}"
+        (handler,) = struct.unpack("<I", uc.mem_read(self.vectors + 4 * number, 4))
+        assert handler & 1, f"the vector of exception {number} is {handler:#x}"
         uc.reg_write(arm.UC_ARM_REG_PC, handler)
         self._step(0)
         assert self.pc == _RETURN and uc.reg_read(arm.UC_ARM_REG_SP) == lowered

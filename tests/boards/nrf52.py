@@ -107,7 +107,7 @@ class Nrf52840(Chip):
         self.blocks: list[Block] = [self.clock, self.pins, self.serial, self.flash]
 
     def attach(self, machine: Machine) -> None:
-        self.flash.storage = Storage(machine, self.flash.program)
+        self.storage = self.flash.storage = Storage(machine, self.flash.program)
 
     def check_line(self, baud: int) -> None:
         assert self.clock.values[0x100] == 1, "the crystal was not started"

@@ -197,7 +197,7 @@ class Rp2040(Chip):
             *(self.resets, self.xosc, self.pll, self.clocks),
             *(self.pins, self.pads, self.serial, self.ssi),
         ]
-        self.operations = self.cut_at = 0
+        self.storage, self.operations, self.cut_at = self, 0, 0
         self._steps: list[str] = []
 
     def attach(self, machine: Machine) -> None:
@@ -264,6 +264,9 @@ class Rp2040(Chip):
             machine.uc.mem_write(_FLASH + offset, machine.rng.bytes(len(content)))
             raise PowerCut
         machine.uc.mem_write(_FLASH + offset, content)
+
+    def power_on(self) -> None:
+        """What is torn is torn at once."""
 
     def check_line(self, baud: int) -> None:
         assert self.clocks.core_hz == 125e6 and self.clocks.values[0x48] == 1 << 11

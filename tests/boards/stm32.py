@@ -252,7 +252,7 @@ class Stm32F4(Chip):
         self.blocks = [self.rcc, self._power, self.flash, self.serial, *self.ports]
 
     def attach(self, machine: Machine) -> None:
-        self.flash.storage = Storage(machine, self.flash.program)
+        self.storage = self.flash.storage = Storage(machine, self.flash.program)
 
     def check_line(self, baud: int) -> None:
         wait_states = self.flash.values[0] & 15

@@ -147,7 +147,7 @@ class Stm32H753(Chip):
         self.blocks: list[Block] = [self.rcc, self.power, self.flash, self.serial, self.port]
 
     def attach(self, machine: Machine) -> None:
-        storage = self.flash.storage = Storage(machine, self.flash.program, 32)
+        storage = self.storage = self.flash.storage = Storage(machine, self.flash.program, 32)
 
         def on_torn(address: int) -> None:
             """Two wrong bits: a flag, and a bus fault unless the firmware has turned those off."""
@@ -271,10 +271,10 @@ class Stm32L552(Chip):
         ]
 
     def attach(self, machine: Machine) -> None:
-        storage = self.flash.storage = Storage(machine, self.flash.program, 8)
+        storage = self.storage = self.flash.storage = Storage(machine, self.flash.program, 8)
 
         def on_torn(address: int) -> None:
-            """Two wrong bits: the address is kept, and an NMI comes."""
+            """Two wrong bits: the address is kept, and an NMI comes, here a little late."""
             self.flash._ecc |= 1 << 31 | 1 << 21 | address - 0x0804_0000
             machine.nmi_is_due = True
 

@@ -27,6 +27,7 @@ class Storage:
         self.on_torn: Callable[[int], None] = lambda address: None
         self._on_read_hook: Any = None
         self.operations = self.cut_at = 0
+        self._spoilt: tuple[int, bytes] | None = None
         uc, last = machine.uc, self.origin + self.size - 1
         uc.mem_map(self.origin, self.size, unicorn.UC_PROT_READ | unicorn.UC_PROT_WRITE)
         uc.mem_write(self.origin, b"\xff" * self.size)
@@ -39,12 +40,18 @@ class Storage:
         self._machine.uc.mem_write(address, b"\xff" * size)
         self.torn -= set(range(address, address + size))
 
+    def power_on(self) -> None:
+        """What the power failed in holds anything. (The store itself was carried out.)"""
+        if self._spoilt is not None:
+            self._machine.uc.mem_write(*self._spoilt)
+            self._spoilt = None
+
     def _fails(self) -> bool:
         self.operations += 1
         return self.operations == self.cut_at
 
     def _tear(self, address: int, size: int) -> None:
-        self._machine.uc.mem_write(address, self._machine.rng.bytes(size))
+        self._spoilt = address, self._machine.rng.bytes(size)
         if self._ecc_bytes:
             first = address - address % self._ecc_bytes
             self.torn.update(range(first, address + size, self._ecc_bytes))

@@ -14,6 +14,7 @@ from elftools.elf.elffile import ELFFile
 
 from tests.boards import CHIPS
 from tests.boards.conftest import Build, Built
+from tests.boards.machine import PowerCut
 from tests.boards.rp2040 import assemble_boot
 from tte.board import list_boards, load_board
 from tte.device import ConversationLost, Device
@@ -47,6 +48,35 @@ def test_a_board_trains_like_the_host(
         session.metrics()
     hello = session.hello()
     assert (hello.checkpoint, session.state()) == (1, expected)
+
+
+@pytest.mark.parametrize("name", REAL_BOARDS)
+def test_power_fails_in_a_save(
+    name: str, build: Build, train: Callable[[Device], bytes], expected: bytes
+) -> None:
+    """In the first and the last operations, and in the middle: the next start finds the state
+    before or the state after, and nothing that was left half written faults."""
+    built = build(name)
+    machine = built.machine()
+    session, storage = built.session(machine), machine.chip.storage
+    train(session)
+    assert session.save() == 1
+    operations, saved, number = storage.operations, expected, 1
+    sample = np.ones(built.program["input"]["shape"], np.int8).ravel()
+    for cut_at in (1, 2, operations // 2, operations):
+        session.train(sample, cut_at % 10)
+        state = session.state()
+        assert state != saved
+        storage.operations, storage.cut_at = 0, cut_at
+        with pytest.raises(PowerCut):
+            session.save()
+        storage.cut_at = 0
+        machine.power_on()
+        hello = session.hello()
+        assert hello.checkpoint == number and session.state() == saved
+        session.train(sample, cut_at % 10)
+        saved, number = session.state(), number + 1
+        assert session.save() == number
 
 
 def test_interrupts_come_at_any_instruction(
