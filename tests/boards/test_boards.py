@@ -4,7 +4,9 @@ their peripherals; and lies in memory as the manuals demand."""
 
 from __future__ import annotations
 
+import shutil
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +17,12 @@ from elftools.elf.elffile import ELFFile
 from tests.boards import CHIPS
 from tests.boards.conftest import Build, Built
 from tests.boards.machine import PowerCut
+from tests.boards.mpu import access
+from tests.boards.qemu_serial import QemuSerial
 from tests.boards.rp2040 import assemble_boot
 from tte.board import list_boards, load_board
 from tte.device import ConversationLost, Device
+from tte.emulate import Session
 from tte.resources import boards_dir
 
 REAL_BOARDS = [name for name in list_boards() if load_board(name).uart is not None]
@@ -77,6 +82,32 @@ def test_power_fails_in_a_save(
         session.train(sample, cut_at % 10)
         saved, number = session.state(), number + 1
         assert session.save() == number
+
+
+@pytest.mark.parametrize("name", REAL_BOARDS)
+def test_the_mpu_admits_what_the_limits_say(name: str, build: Build) -> None:
+    built = build(name)
+    board, limits = built.board, built.limits
+    machine = built.machine()
+    built.session(machine)
+    assert machine.mpu_is_on and len(machine.mpu) <= 8
+    storage = board.storage
+    assert storage is not None
+    areas = [
+        (board.flash.origin, limits.flash_bytes, "rx"),
+        (board.sram.origin, limits.sram_bytes, "rw"),
+        (board.peripherals.origin, board.peripherals.size_bytes, "rw"),
+        (storage.origin, storage.size_bytes, "rw"),
+    ]
+    if board.fast is not None:
+        areas.append((board.fast.origin, limits.fast_bytes, "rw"))
+    for start, size, rights in areas:
+        for address in range(start, start + size, max(32, size // 64 & ~31)):
+            assert access(machine.mpu, board.is_v8, address) == rights
+        assert access(machine.mpu, board.is_v8, start + size - 4) == rights
+        for outside in (start - 4, start + size):
+            if not any(a <= outside < a + n for a, n, _ in areas):
+                assert access(machine.mpu, board.is_v8, outside) == "", hex(outside)
 
 
 def test_interrupts_come_at_any_instruction(
@@ -194,3 +225,20 @@ def _read_uf2(data: bytes, family: int) -> dict[int, int]:
         assert words[3] % 256 == 0 and block[-4:] == struct.pack("<I", 0x0AB16F30)
         content |= dict(enumerate(block[32:288], words[3]))
     return content
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="QEMU is not installed")
+def test_qemu_runs_the_firmware_of_the_stm32f4(
+    build: Build, train: Callable[[Device], bytes], expected: bytes
+) -> None:
+    """On an STM32F405: its own vector table, MPU, interrupt controller and USART2. It has no CCM and
+    no clocks, so the stack is in SRAM and the internal oscillator stays."""
+    built = build("stm32f4-discovery", without_fast=True)
+    with Session(QemuSerial(built.firmware.elf_path, "netduinoplus2", 1), built.program) as session:
+        session.hello()
+        assert train(session) == expected
+        session.restart()
+        time.sleep(0.5)  # what comes while it starts is lost
+        with pytest.raises(ConversationLost):
+            session.metrics()
+        assert session.hello().steps == 0
