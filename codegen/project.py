@@ -9,7 +9,7 @@
     board/renode/         what takes the place of all of it but startup.c on Renode's bare core
     host/                 the port of the developer's machine
     client/               for programs that talk to the device: a library and an example
-    Makefile, CMakeLists.txt
+    Makefile; CMakeLists.txt and its toolchain; platformio.ini; zephyr/, a module of the network
 
 Everything is copied, so a project outlives the Python package that wrote it. Same arguments,
 same bytes.
@@ -18,6 +18,7 @@ same bytes.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from tte.board import Board, enforced_limits
@@ -43,6 +44,29 @@ LINK_FLAGS = (
 )
 # The port for Renode's bare core, relative to the boards folder.
 RENODE_SOURCES = ("common/emulated/flash.c", "common/cmsdk_uart/port.c")
+
+
+# Each is a template of this name, but for the folder board/.
+TEMPLATES = (
+    "board/board.h",
+    "board/link.ld",
+    "Makefile",
+    "CMakeLists.txt",
+    "arm-none-eabi.cmake",
+    "zephyr/module.yml",
+    "zephyr/Kconfig",
+    "zephyr/CMakeLists.txt",
+)
+
+
+def network_kernels(files: Iterable[str]) -> list[str]:
+    """The kernels and their assembly in a project of these files: a portable one only where there
+    is no faster one."""
+    kernels = [name for name in files if re.fullmatch(r"kernels/.*\.[cS]", name)]
+    fast = {PurePosixPath(name).name for name in kernels if "/armv7em/" in name}
+    return sorted(
+        name for name in kernels if "/armv7em/" in name or PurePosixPath(name).name not in fast
+    )
 
 
 def project_files(
@@ -81,13 +105,12 @@ def project_files(
         "compile_flags": COMPILE_FLAGS,
         "link_flags": LINK_FLAGS,
     }
-    for path, template in (
-        ("board/board.h", "board.h.j2"),
-        ("board/link.ld", "link.ld.j2"),
-        ("Makefile", "Makefile.j2"),
-        ("CMakeLists.txt", "CMakeLists.txt.j2"),
-    ):
-        files[path] = render(template, values)
+    network = ["src/data.c", "src/model.c", *network_kernels(files)]
+    values["network_sources"] = sorted(network)
+    firmware = [name for name in files if name.startswith(("src/", "board/")) and name[-2:] == ".c"]
+    values["sources"] = sorted({*network, *firmware})
+    for path in TEMPLATES + (("platformio.ini",) if board.platformio and board.uart else ()):
+        files[path] = render(f"{path.removeprefix('board/')}.j2", values)
     return dict(sorted(files.items()))
 
 

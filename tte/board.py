@@ -83,6 +83,14 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class PlatformIo:
+    """What PlatformIO calls the board."""
+
+    platform: str
+    board: str
+
+
+@dataclass(frozen=True, slots=True)
 class Board:
     """What board.toml says. `sources` are relative to the boards folder. `fast` is memory closest
     to the core, for the stack and the trained tensors. A board that only exists in emulators has
@@ -100,6 +108,7 @@ class Board:
     uart: Uart | None
     probe: Probe | None
     uf2_family: int | None
+    platformio: PlatformIo | None
     stack_reserve_bytes: int
     sources: tuple[str, ...]
     gcc_flags: tuple[str, ...]
@@ -294,6 +303,7 @@ def _board(table: dict[str, Any]) -> Board:
         storage=_storage(table["storage"]) if "storage" in table else None,
         uart=_uart(table["uart"]) if "uart" in table else None,
         probe=_probe(table["probe"]) if "probe" in table else None,
+        platformio=PlatformIo(**table["platformio"]) if "platformio" in table else None,
         uf2_family=int(table["uf2_family"]) if "uf2_family" in table else None,
         stack_reserve_bytes=int(table["stack_reserve_bytes"]),
         sources=tuple(table["sources"]),

@@ -231,8 +231,8 @@ def _read_uf2(data: bytes, family: int) -> dict[int, int]:
 def test_qemu_runs_the_firmware_of_the_stm32f4(
     build: Build, train: Callable[[Device], bytes], expected: bytes
 ) -> None:
-    """On an STM32F405: its own vector table, MPU, interrupt controller and USART2. It has no CCM and
-    no clocks, so the stack is in SRAM and the internal oscillator stays."""
+    """On an STM32F405: its own vector table, MPU, interrupt controller and USART2. It has no CCM
+    and no clocks, so the stack is in SRAM and the internal oscillator stays."""
     built = build("stm32f4-discovery", without_fast=True)
     with Session(QemuSerial(built.firmware.elf_path, "netduinoplus2", 1), built.program) as session:
         session.hello()

@@ -14,6 +14,7 @@ from tte.cli.compile import compile_command
 from tte.cli.demo import demo_command
 from tte.cli.doctor import doctor_command
 from tte.cli.emulate import emulate_command
+from tte.cli.export import export_command
 from tte.cli.flash import flash_command
 from tte.cli.inspect import inspect_command
 from tte.cli.ops import ops_command
@@ -28,6 +29,7 @@ COMMANDS = (
     ("train", train_command),
     ("serve", serve_command),
     ("flash", flash_command),
+    ("export", export_command),
     ("report", report_command),
     ("inspect", inspect_command),
     ("boards", boards_command),
