@@ -107,7 +107,7 @@ def project_files(
     }
     network = ["src/data.c", "src/model.c", *network_kernels(files)]
     values["network_sources"] = sorted(network)
-    firmware = [name for name in files if name.startswith(("src/", "board/")) and name[-2:] == ".c"]
+    firmware = [name for name in files if re.fullmatch(r"(src|board)/[^/]+\.c", name)]
     values["sources"] = sorted({*network, *firmware})
     for path in TEMPLATES + (("platformio.ini",) if board.platformio and board.uart else ()):
         files[path] = render(f"{path.removeprefix('board/')}.j2", values)

@@ -60,12 +60,22 @@ def test_cmake_takes_the_toolchain_file(built: Built, tmp_path: Path) -> None:
     assert sizes[0] == sizes[1]
 
 
-def test_platformio_builds_what_make_builds(built: Built) -> None:
+@pytest.mark.parametrize(
+    ("name", "platform", "board"),
+    [
+        ("stm32f4-discovery", "ststm32", "disco_f407vg"),
+        ("raspberry-pi-pico", "raspberrypi", "pico"),
+    ],
+)
+def test_platformio_builds_what_make_builds(
+    name: str, platform: str, board: str, build: Build
+) -> None:
+    built = build(name)
     config = configparser.ConfigParser(interpolation=None)
     config.read(built.folder / "platformio.ini")
-    environment = config["env:stm32f4-discovery"]
+    environment = config[f"env:{name}"]
     assert config["platformio"]["src_dir"] == "."
-    assert (environment["platform"], environment["board"]) == ("ststm32", "disco_f407vg")
+    assert (environment["platform"], environment["board"]) == (platform, board)
     assert (built.folder / environment["board_build.ldscript"]).is_file()
     filters = environment["build_src_filter"].split()
     assert filters[0] == "-<*>"

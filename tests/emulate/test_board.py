@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tte.board import enforced_bytes, list_boards, load_board, mpu_regions, read_board
+from tte.board import (
+    enforced_bytes,
+    enforced_limits,
+    list_boards,
+    load_board,
+    mpu_regions,
+    read_board,
+)
+from tte.codegen.project import project_files
 from tte.errors import TteError
 
 SRAM = 0x2000_0000
@@ -56,6 +64,36 @@ def test_regions_cover_a_limit_from_its_origin(origin: int, limit: int, at_most:
     assert end - origin == enforced_bytes(origin, limit, at_most) <= limit
     if len(regions) < at_most:
         assert limit - (end - origin) < 32
+
+
+def test_a_limit_is_divided_between_fast_memory_and_sram() -> None:
+    for name in list_boards():
+        board = load_board(name)
+        stack = board.stack_reserve_bytes
+        for limit in (board.sram_bytes, board.sram_bytes // 2, 65536, 50001):
+            for trained in (0, 3000, 40000):
+                found = enforced_limits(board, limit, board.flash.size_bytes, stack, trained)
+                used = found.fast_bytes + found.sram_bytes
+                assert 0.85 * limit < used <= limit
+                assert found.sram_bytes <= board.sram.largest_bytes
+                if board.fast is None:
+                    assert found.fast_bytes == 0 and not found.data_is_fast
+                    continue
+                assert stack <= found.fast_bytes <= board.fast.size_bytes
+                assert found.data_is_fast == (stack + trained + 512 <= board.fast.size_bytes)
+                assert found.fast_bytes >= stack + trained * found.data_is_fast
+        whole = enforced_limits(board, board.sram_bytes, board.flash.size_bytes, stack, 0)
+        assert whole.fast_bytes + whole.sram_bytes == board.sram_bytes
+        assert whole.flash_bytes == board.flash.size_bytes
+
+
+def test_a_program_may_take_the_flash_of_the_storage() -> None:
+    board = load_board("stm32f746g-disco")
+    assert board.storage_beside(board.flash.size_bytes) is board.storage is not None
+    assert board.storage_beside(board.flash.size_bytes + 1) is None
+    assert board.storage_beside(board.flash.largest_bytes) is None
+    text = project_files(board, board.sram_bytes, board.flash.largest_bytes, 3072, [])
+    assert "NULL, 0, 0, 4, 0" in text["board/board.h"]
 
 
 def test_usual_limits_are_exact() -> None:
