@@ -7,11 +7,15 @@
 #ifndef TTE_CLIENT_H
 #define TTE_CLIENT_H
 
-#include "tte_frame.h"
-#include "tte_protocol.h"
-
 #include <stddef.h>
 #include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "tte_frame.h"
+#include "tte_protocol.h"
 
 /* Results: 0 or a status of tte_protocol.h, what the device says, or one of these, after which only
  * a hello may follow. */
@@ -97,5 +101,9 @@ int tte_client_restart(tte_client *client, int forget);
 int tte_client_store(tte_client *client, const void *sample, const void *target);
 int tte_client_clear(tte_client *client);
 int tte_client_run(tte_client *client, uint32_t steps);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

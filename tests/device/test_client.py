@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -242,6 +243,18 @@ def test_a_hostile_device_gets_an_error_and_nothing_else(seed: int) -> None:
     ):
         client.memory.input_bytes, client.memory.target_bytes = 8, 4
         client.call(name, *arguments)
+
+
+def test_hosts_in_cpp_can_use_it(tmp_path: Path) -> None:
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler")
+    (tmp_path / "host.cpp").write_text(
+        '#include "tte_client.h"\nint main() { static tte_client c; return tte_client_save(&c); }\n'
+    )
+    command = [compiler, "-std=c++11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
+    command += [f"-I{LINK}", f"-I{CLIENT}", str(tmp_path / "host.cpp")]
+    assert subprocess.run(command).returncode == 0
 
 
 def test_the_example_trains_an_emulated_board(

@@ -103,7 +103,7 @@ class _BoardRun(Run):
         inference = device.instructions() if before else None
         order = self.order()
         if self.keeps and not interrupts.count:
-            self.store()
+            self.store(lambda: interrupts.count > 0)
         losses = self.train(order, lambda: interrupts.count > 0)
         step = device.instructions() if losses else None
         if losses and self.options.save:
@@ -172,7 +172,7 @@ class _BoardRun(Run):
         seed = self.program["seed"] if options.seed is None else options.seed
         return sample_order(len(self.dataset.x_train), count, seed, first)
 
-    def store(self) -> None:
+    def store(self, stop: Callable[[], bool]) -> None:
         """Puts samples into the board's storage, unless it is to train on what it has."""
         if self.options.replay:
             count = self.device.metrics().samples
@@ -198,6 +198,8 @@ class _BoardRun(Run):
         self.device.clear()
         self.progress.phase("storing samples", wanted)
         for index in kept.tolist():
+            if stop():
+                break
             self.device.store(*self.sample(index))
             self.progress.advance()
 
