@@ -22,7 +22,7 @@ from tests.device.served import BAUD, board
 from tests.device.throughput import measure
 from tte.data import Dataset, sample_order
 from tte.device import train as train_module
-from tte.device.port import SerialStream
+from tte.device.port import SerialStream, baud_of
 from tte.device.run import Silent, read_program
 from tte.device.state import STATE_NAME, read_state
 from tte.device.train import TrainOptions, open_board, run_alone, train_on_board
@@ -360,3 +360,9 @@ def test_wrong_usage(options: tuple[str, ...], project: Path, data: Path) -> Non
     command = [sys.executable, "-m", "tte", "train", str(project), "--port", "/dev/none"]
     done = subprocess.run([*command, "--data", str(data), *options], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
+
+
+def test_the_speed_is_the_board_s() -> None:
+    assert baud_of({"board": "nrf52840-dk"}) == 1_000_000
+    assert baud_of({"board": "stm32f746g-disco"}) == 921_600
+    assert baud_of({"board": "mps2-an386"}) == 921_600  # emulated only

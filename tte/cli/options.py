@@ -113,3 +113,7 @@ LrSchedule = Annotated[
     ScheduleName | None,
     typer.Option("--lr-schedule", help="How the learning rate falls. Default: as compiled."),
 ]
+Baud = Annotated[
+    int | None,
+    typer.Option("--baud", min=300, max=12_000_000, help="Default: what the board runs at."),
+]

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from tte.cli.options import Compiler, EmulatorName, Project, Quiet
+from tte.cli.options import Baud, Compiler, EmulatorName, Project, Quiet
 from tte.cli.output import name_of
 
 
 def serve_command(
     project: Project,
     emulator: Annotated[EmulatorName, typer.Option("--emulator")] = EmulatorName.unicorn,
-    baud: Annotated[int, typer.Option("--baud", min=300, max=12_000_000)] = 921_600,
+    baud: Baud = None,
     compiler: Compiler = None,
     quiet: Quiet = False,
 ) -> None:
@@ -23,10 +23,12 @@ def serve_command(
     import contextlib
     import signal
 
+    from tte.device.port import baud_of
     from tte.device.run import read_program
     from tte.emulate.serve import open_transport, pseudo_terminal, serve
 
     program = read_program(project)
+    baud = baud or baud_of(program)
     ended = False
 
     def end(number: int, frame: object) -> None:

@@ -7,21 +7,20 @@ from typing import Annotated
 
 import typer
 
-from tte.cli.options import Data, Json, LrSchedule, Project, Quiet, parse_rate
+from tte.cli.options import Baud, Data, Json, LrSchedule, Project, Quiet, parse_rate
 from tte.cli.output import name_of, show
 from tte.errors import UsageError
 
 Port = Annotated[
     str, typer.Option("--port", metavar="PORT", help="/dev/ttyACM0, COM3, or what serve prints.")
 ]
-Baud = Annotated[int, typer.Option("--baud", min=300, max=12_000_000, help="The board's speed.")]
 
 
 def train_command(
     project: Project,
     port: Port,
     data: Data,
-    baud: Baud = 921_600,
+    baud: Baud = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, max=10**9, help="Training steps.")
     ] = None,
@@ -80,14 +79,14 @@ def train_command(
     if detach and not (replay and steps):
         raise UsageError("--detach needs --replay and --steps", hint="--replay --steps N --detach")
     from tte.data import load_dataset
-    from tte.device.port import SerialStream
+    from tte.device.port import SerialStream, baud_of
     from tte.device.run import read_program
     from tte.device.train import TrainOptions, run_alone, train_on_board
     from tte.report.progress import ProgressBar
     from tte.report.schema import REPORT_NAME, write_json
     from tte.report.tables import console
 
-    read_program(project)
+    baud = baud or baud_of(read_program(project))
     if detach:
         with SerialStream(port, baud) as stream:
             samples = run_alone(project, stream, steps or 1, learning_rate, name_of(schedule))

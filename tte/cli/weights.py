@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tte.cli.app import guarded
-from tte.cli.options import Project, Quiet
+from tte.cli.options import Baud, Project, Quiet
 from tte.errors import TteError
 
 weights_app = typer.Typer(
@@ -22,7 +22,6 @@ Port = Annotated[
         "--port", metavar="PORT", help="A board; without it the state that the last run left."
     ),
 ]
-Baud = Annotated[int, typer.Option("--baud", min=300, max=12_000_000, help="The board's speed.")]
 
 
 @weights_app.command("pull")
@@ -33,11 +32,11 @@ def pull_command(
         Path, typer.Option("-o", "--output", metavar="NEW.onnx", help="The file to write.")
     ],
     port: Port = None,
-    baud: Baud = 921_600,
+    baud: Baud = None,
     quiet: Quiet = False,
 ) -> None:
     """Write a QDQ model with the trained weights."""
-    from tte.device.port import SerialStream
+    from tte.device.port import SerialStream, baud_of
     from tte.device.run import read_program
     from tte.device.state import State, read_state
     from tte.device.train import open_board
@@ -47,7 +46,7 @@ def pull_command(
     if port is None:
         state = read_state(project, program)
     else:
-        with SerialStream(port, baud) as stream:
+        with SerialStream(port, baud or baud_of(program)) as stream:
             device, hello = open_board(stream, program)
             state = State(hello.model_id, hello.steps, device.state())
     content = pull(project, program, state)
@@ -72,14 +71,14 @@ def push_command(
     project: Project,
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A file that pull wrote.")],
     port: Port = None,
-    baud: Baud = 921_600,
+    baud: Baud = None,
     save: Annotated[
         bool, typer.Option("--save/--no-save", help="A checkpoint in the board's flash.")
     ] = True,
     quiet: Quiet = False,
 ) -> None:
     """Put the weights of a model into a board, or into the project's state."""
-    from tte.device.port import SerialStream
+    from tte.device.port import SerialStream, baud_of
     from tte.device.run import read_program
     from tte.device.state import STATE_NAME, write_state
     from tte.device.train import open_board
@@ -91,7 +90,7 @@ def push_command(
         write_state(project, state)
         where = str(project / STATE_NAME)
     else:
-        with SerialStream(port, baud) as stream:
+        with SerialStream(port, baud or baud_of(program)) as stream:
             device, hello = open_board(stream, program)
             device.set_state(state.data)
             if save and hello.checkpoint_slots:

@@ -5,15 +5,23 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from tte.board import load_board
 from tte.errors import TteError
 
 DEFAULT_BAUD = 921_600
 _POLL_S = 0.02
 _READ_BYTES = 65536
 _WRITE_LIMIT_S = 20.0
+
+
+def baud_of(program: Mapping[str, Any]) -> int:
+    """The speed of a project's board; of an emulated one the usual speed of real ones."""
+    uart = load_board(program["board"]).uart
+    return DEFAULT_BAUD if uart is None else uart.baud
 
 
 class SerialStream:
