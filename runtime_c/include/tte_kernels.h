@@ -252,7 +252,7 @@ void tte_grad_add_int8(const tte_grad_add_params *params, const int8_t *a,
  * then 256 * weight + residual -= round(sum * step * rates[o]), saturated to
  * [-127 * 256, 127 * 256 + 127], split again into weight (nearest) and residual (-128..127).
  * weight, residual [out_c][kernel_h][kernel_w][in_c / groups]; rates[out_c];
- * scratch: int32_t[kernel_h * kernel_w * in_c / groups]; for 1x1 kernels and at most 1152 output
+ * scratch: int32_t[kernel_h * kernel_w * in_c / groups]; for 1x1 kernels and at most 1536 output
  * pixels a product of k = out_h * out_w and n = in_c / groups if that is more. */
 void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, const int8_t *x,
                                  const int8_t *grad_output, const tte_factor *step,

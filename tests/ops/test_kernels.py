@@ -222,7 +222,7 @@ def up(value: int, multiple: int) -> int:
 def product(k: int, n: int) -> int:
     """Scratch bytes, docs/kernels.md."""
     k = up(k, 4)
-    tiles = min(16, max(1, 1152 // k), up(n, 4) // 4)
+    tiles = min(16, max(1, 1536 // k), up(n, 4) // 4)
     return tiles * (8 * k + 32) + 4 * k + 44
 
 
@@ -324,10 +324,12 @@ def check_grad_input(
 # ---- forward ------------------------------------------------------------------------------
 
 
-def check_conv2d(symbol: str, window: Window, data: Random) -> None:
+def check_conv2d(
+    symbol: str, window: Window, data: Random, requant: params.Requant | None = None
+) -> None:
     """All rows or some, with and without a mask; depthwise also in place."""
     depthwise = symbol == "tte_depthwise_conv2d_int8"
-    requant = data.requant()
+    requant = requant or data.requant()
     x = data.int8(window.in_h, window.in_w, window.in_c)
     weight = data.weight(window)
     bias = data.bias(window.out_c)
@@ -394,6 +396,18 @@ def test_pointwise_conv2d(in_c: int, out_c: int) -> None:
     """Long rows: the vectorised loops and what is left over."""
     window = Window(3, 5, in_c, 3, 5, out_c, 1, 1, 1, 1, 1, 1, 0, 0, 1)
     check_conv2d("tte_conv2d_int8", window, random(in_c))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("pad", [0, 1])
+@pytest.mark.parametrize("size", [3, 17, 26])
+def test_conv2d_of_an_image(size: int, pad: int, seed: int) -> None:
+    """3x3, stride 2, three channels; the last window ends where the image does, or before. No
+    activation but the range of int8."""
+    out = (size + 2 * pad - 3) // 2 + 1
+    window = Window(size, size, 3, out, out, 16, 3, 3, 2, 2, 1, 1, pad, pad, 1)
+    requant = params.Requant(-7 * seed, 5, -128, 127, 0)
+    check_conv2d("tte_conv2d_int8", window, random(seed), requant)
 
 
 @random_cases

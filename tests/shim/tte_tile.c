@@ -40,6 +40,44 @@ void tte_tile_2x4_int8(const uint32_t *x, const uint32_t *weight, const uint32_t
     }
 }
 
+void tte_tile_2x4_masked_int8(const uint32_t *x, const uint32_t *weight,
+                              const uint32_t *weight_end, int8_t *y, int8_t *y_end, uint32_t out_c,
+                              uint8_t *mask, uint32_t bit)
+{
+    const int32_t *finish = (const int32_t *)weight_end;
+    while (y != y_end) {
+        int32_t sums[8];
+        x = multiply(x, weight, weight_end, sums);
+        for (int32_t i = 0; i < 4; i++, y += out_c, mask += out_c / 8) {
+            for (int32_t row = 0; row < 2; row++) {
+                const int32_t value = tte_smmlar(sums[4 * row + i], finish[row], finish[2]);
+                y[row] = (int8_t)tte_ssat8(value);
+                *mask = (uint8_t)(*mask | (y[row] == value ? bit << row : 0));
+            }
+        }
+    }
+}
+
+void tte_tile_2x4_grad(const uint32_t *x, const uint32_t *weight, const uint32_t *weight_end,
+                       int8_t *to, int8_t *to_end, uint32_t out_c, const uint8_t *mask,
+                       uint32_t mask_step, uint32_t shift, uint32_t *saturations)
+{
+    const int32_t *finish = (const int32_t *)weight_end;
+    while (to != to_end) {
+        int32_t sums[8];
+        x = multiply(x, weight, weight_end, sums);
+        for (int32_t i = 0; i < 4; i++, to += out_c, mask += mask_step) {
+            for (int32_t row = 0; row < 2; row++) {
+                const uint32_t bit = (uint32_t)*mask << shift >> (30 + row) & 1;
+                const int32_t value = bit * tte_smmulr(sums[4 * row + i], finish[row]);
+                const int32_t clamped = tte_clamp(value, -127, 127);
+                *saturations += clamped != value;
+                to[row] = (int8_t)clamped;
+            }
+        }
+    }
+}
+
 void tte_widen_quads_4(const int8_t *const *rows, uint32_t offset, uint32_t *tile,
                        uint32_t *tile_end)
 {
@@ -63,6 +101,32 @@ void tte_widen_quads_2(const int8_t *row_0, const int8_t *row_1, uint32_t *pairs
     }
 }
 
+void tte_widen_tiles(const int8_t *x, int32_t row_elems, int32_t count, uint32_t offset,
+                     uint32_t *tile, uint32_t *tiles_end)
+{
+    for (; tile != tiles_end; tile += 2 * count, x += 4 * row_elems) {
+        const int8_t *rows[4] = {x, x + row_elems, x + 2 * row_elems, x + 3 * row_elems};
+        tte_widen_quads_4(rows, offset, tile, tile + 2 * count);
+    }
+}
+
+void tte_widen_rgb_windows(const int8_t *x, int32_t row_elems, uint32_t offset, uint32_t *tile,
+                           uint32_t *tiles_end)
+{
+    for (; tile != tiles_end; tile += 2 * 28) {
+        int8_t windows[4][28];
+        const int8_t *rows[4];
+        for (int32_t i = 0; i < 4; i++, x += 6) {
+            for (int32_t row = 0; row < 3; row++) {
+                memcpy(windows[i] + 9 * row, x + row * row_elems, 9);
+            }
+            windows[i][27] = x[2 * row_elems + 9];
+            rows[i] = windows[i];
+        }
+        tte_widen_quads_4(rows, offset, tile, tile + 2 * 28);
+    }
+}
+
 void tte_widen_quads_columns_2(const int8_t *column, int32_t row_elems, uint32_t *pairs,
                                uint32_t *pairs_end)
 {
@@ -72,6 +136,17 @@ void tte_widen_quads_columns_2(const int8_t *column, int32_t row_elems, uint32_t
             const int8_t *far = row + 2 * row_elems;
             pairs[2 * i] = tte_pkhbt((uint32_t)row[0], (uint32_t)far[0]);
             pairs[2 * i + 1] = tte_pkhbt((uint32_t)row[1], (uint32_t)far[1]);
+        }
+    }
+}
+
+void tte_widen_quads_column(const int8_t *column, int32_t row_elems, uint32_t *pairs,
+                            uint32_t *pairs_end)
+{
+    for (; pairs != pairs_end; pairs += 4, column += 4 * row_elems) {
+        for (int32_t i = 0; i < 2; i++) {
+            const int8_t *near = column + i * row_elems;
+            pairs[2 * i] = tte_pkhbt((uint32_t)near[0], (uint32_t)near[2 * row_elems]);
         }
     }
 }

@@ -267,7 +267,7 @@ def product_scratch_bytes(k: int, columns: int) -> int:
     """What a fast kernel needs for sums of k products, `columns` of them in a row of the result:
     tiles of four columns of int16, two rows of weights, sums (armv7em/tte_tile.h)."""
     padded = -(-k // 4) * 4
-    tiles = min(16, max(1, 1152 // padded), -(-columns // 4))
+    tiles = min(16, max(1, 1536 // padded), -(-columns // 4))
     return tiles * (8 * padded + 32) + 4 * padded + 44
 
 
@@ -386,7 +386,7 @@ def grad_weight_scratch(op: Op, graph: Graph) -> int:
     row = weight.elems // weight.shape[0]
     out_h, out_w, _ = hwc(graph[op.inputs[1]].type)
     product = 0
-    if op.attrs.window.kernel == (1, 1) and out_h * out_w <= 1152:
+    if op.attrs.window.kernel == (1, 1) and out_h * out_w <= 1536:
         product = product_scratch_bytes(out_h * out_w, row)
     return max(4 * row, product)
 

@@ -50,33 +50,42 @@ void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
         multipliers, addend,      addend_multipliers, mask,
         grad_input,  saturations, window->in_c,       params->pre_shift,
     };
+    /* Two channels whose gradients go from the tiles to where they belong. */
+    static const uint8_t all = 0xFF;
+    const int plain =
+        params->pre_shift == 0 && addend == NULL && (mask == NULL || in_c % 8 == 0);
     int32_t count;
 
     tte_start(&product, 0, 0);
     for (int32_t pixel = 0; pixel < pixels; pixel += count) {
         count = pixels - pixel < product.tiles * 4 ? pixels - pixel : product.tiles * 4;
-        for (int32_t first = 0; first < count; first += 4) {
-            const int8_t *rows[4];
-            for (int32_t i = 0; i < 4; i++) {
-                const int32_t from = first + i < count ? first + i : count - 1;
-                rows[i] = grad_output + (pixel + from) * out_c;
-            }
-            tte_widen_4(rows, out_c, 0, product.x + first * product.k / 2);
-        }
+        tte_widen_rows(grad_output + pixel * out_c, out_c, count, out_c, 0, &product);
         int32_t merged = 0; /* trained channels so far */
         for (int32_t i = 0; i < in_c; i += 2) {
             tte_widen_columns_2(weight + i, in_c, in_c - i, out_c, product.weight + 8);
             for (; merged < trained_c && channels[merged] < i + 2; merged++) {
-                const int8_t *value = trained + merged;
-                for (int32_t o = 0; o < out_c; o++, value += trained_c) {
-                    tte_set_pair(product.weight + 8, channels[merged] - i, o, *value);
-                }
+                tte_widen_column(trained + merged, trained_c, out_c, channels[merged] - i,
+                                 product.weight + 8);
             }
-            tte_tile_2x4(product.x, product.weight, product.weight_end, product.sums,
-                         product.sums + (count + 3) / 4 * 8);
-            for (int32_t j = i; j < in_c && j < i + 2; j++) {
-                tte_grad_store(&output, product.sums + (j - i) * 4, count, 4, (uint32_t)pixel,
-                               (uint32_t)j);
+            const int32_t channels_left = in_c - i, first = pixel * in_c + i;
+            const int32_t at_once = plain && channels_left > 1 ? count & ~3 : 0;
+            if (at_once > 0) {
+                product.finish[0] = multipliers[i];
+                product.finish[1] = multipliers[i + 1];
+                tte_tile_2x4_grad(product.x, product.weight, product.weight_end,
+                                  grad_input + first, grad_input + first + at_once * in_c,
+                                  window->in_c, mask == NULL ? &all : mask + first / 8,
+                                  mask == NULL ? 0 : window->in_c / 8u, 30 - (first & 7),
+                                  saturations);
+            }
+            if (at_once < count) {
+                tte_tile_2x4(product.x + at_once / 4 * product.k * 2, product.weight,
+                             product.weight_end, product.sums,
+                             product.sums + (count - at_once + 3) / 4 * 8);
+                for (int32_t j = i; j < in_c && j < i + 2; j++) {
+                    tte_grad_store(&output, product.sums + (j - i) * 4, count - at_once, 4,
+                                   (uint32_t)(pixel + at_once), (uint32_t)j);
+                }
             }
         }
     }

@@ -83,6 +83,42 @@ static inline void collect_column(const tte_conv2d_params *params, const int8_t 
     }
 }
 
+/* Whether every window is a pixel. */
+static int is_pointwise(const tte_window *window)
+{
+    return window->kernel_h * window->kernel_w == 1 &&
+           window->pad_top + window->pad_left == 0 &&
+           (window->out_h - 1) * window->stride_h < window->in_h &&
+           (window->out_w - 1) * window->stride_w < window->in_w;
+}
+
+/* How many windows from (oy, ox) on tte_widen_rgb_windows() can take: inside of the image, with a
+ * byte behind them, in one row. */
+static int32_t rgb_windows(const tte_window *window, int32_t oy, int32_t ox)
+{
+    const int32_t top = oy * window->stride_h - window->pad_top;
+    const int32_t left = ox * window->stride_w - window->pad_left;
+    int32_t count = (window->in_w - 3 - left) / 2 + 1;
+    if (window->in_c * window->groups != 3 || window->kernel_h != 3 || window->kernel_w != 3 ||
+        window->stride_w != 2 || window->dilation_h * window->dilation_w != 1 ||
+        window->in_ring != 0 || top < 0 || left < 0 || top + 3 > window->in_h ||
+        left + 3 > window->in_w) {
+        return 0;
+    }
+    count -= top + 3 == window->in_h && left + 2 * count + 1 == window->in_w;
+    return count < window->out_w - ox ? count : window->out_w - ox;
+}
+
+/* Some pixels on, at most to the next row. */
+static inline void step(const tte_window *window, int32_t *oy, int32_t *ox, int32_t count)
+{
+    *ox += count;
+    if (*ox == window->out_w) {
+        *ox = 0;
+        ++*oy;
+    }
+}
+
 /* Tiles of x: `count` output pixels from number `pixel` on; the last tile repeats the last one.
  * Columns are collected where the weights will be; what is behind their end meets weights of 0. */
 static void widen_pixels(const tte_conv2d_params *params, const tte_product *product,
@@ -90,35 +126,48 @@ static void widen_pixels(const tte_conv2d_params *params, const tte_product *pro
 {
     const tte_window *window = &params->window;
     const int32_t taps = window->kernel_h * window->kernel_w * (window->in_c / window->groups);
-    const int direct = window->kernel_h * window->kernel_w == 1 &&
-                       window->pad_top == 0 && window->pad_left == 0 &&
-                       (window->out_h - 1) * window->stride_h < window->in_h &&
-                       (window->out_w - 1) * window->stride_w < window->in_w;
     const uint32_t offset = tte_both(-params->requant.input_zero_point);
+    const uint32_t ring = (uint32_t)window->in_ring * window->in_w;
     int8_t *columns = (int8_t *)product->weight;
     uint32_t *tile = product->x;
+    const int direct = is_pointwise(window);
     int32_t oy = (int32_t)(pixel / window->out_w), ox = (int32_t)(pixel % window->out_w);
+    int32_t some;
 
-    for (int32_t first = 0; first < count; first += 4, tile += product->k * 2) {
-        const int8_t *rows[4];
-        for (int32_t i = 0; i < 4; i++) {
-            if (first + i >= count) {
-                rows[i] = rows[i - 1];
-                continue;
-            }
-            if (direct) {
-                const int32_t iy = tte_ring_row(oy * window->stride_h, window->in_ring);
-                rows[i] = x + (iy * window->in_w + ox * window->stride_w) * window->in_c;
-            } else {
-                rows[i] = columns + i * product->k;
-                collect_column(params, x, oy, ox, columns + i * product->k);
-            }
-            if (++ox == window->out_w) {
-                ox = 0;
-                oy++;
-            }
+    if (direct && window->stride_h * window->stride_w == 1 && window->in_w == window->out_w) {
+        const uint32_t place = ring == 0 ? pixel : pixel % ring;
+        if (ring == 0 || place + (uint32_t)count <= ring) {
+            tte_widen_rows(x + place * window->in_c, window->in_c, count, taps, offset, product);
+            return;
         }
-        tte_widen_4(rows, direct ? taps : product->k, offset, tile);
+    }
+    for (; count > 0; count -= some, tile += (some + 3) / 4 * product->k * 2) {
+        some = rgb_windows(window, oy, ox);
+        some = (some < count ? some : count) & ~3;
+        if (some > 0) {
+            const int32_t row = oy * window->stride_h - window->pad_top;
+            const int32_t left = ox * window->stride_w - window->pad_left;
+            tte_widen_rgb_windows(x + (row * window->in_w + left) * 3, window->in_w * 3, offset,
+                                  tile, tile + some / 4 * product->k * 2);
+            step(window, &oy, &ox, some);
+        } else {
+            const int8_t *rows[4];
+            some = count < 4 ? count : 4;
+            for (int32_t i = 0; i < some; i++) {
+                rows[i] = columns + i * product->k;
+                if (direct) {
+                    const int32_t iy = tte_ring_row(oy * window->stride_h, window->in_ring);
+                    rows[i] = x + (iy * window->in_w + ox * window->stride_w) * window->in_c;
+                } else {
+                    collect_column(params, x, oy, ox, columns + i * product->k);
+                }
+                step(window, &oy, &ox, 1);
+            }
+            for (int32_t i = some; i < 4; i++) {
+                rows[i] = rows[some - 1];
+            }
+            tte_widen_4(rows, direct ? taps : product->k, offset, tile);
+        }
     }
 }
 
@@ -129,26 +178,7 @@ static void activate(const tte_conv2d_params *params, const int32_t *sums,
 {
     const tte_requant requant = params->requant;
     const uint32_t out_c = params->window.out_c;
-    const int32_t zero_point = requant.output_zero_point;
-    const int32_t multiplier_0 = multipliers[0], multiplier_1 = multipliers[outputs - 1];
 
-    if (tte_is_plain(&requant) && outputs == 2 && mask != NULL && out_c % 8 == 0) {
-        uint8_t *bits = mask + index / 8;
-        const uint32_t bit = 1u << (index & 7);
-        for (; count >= 4; count -= 4, sums += 8, index += 4 * out_c) {
-            for (int32_t i = 0; i < 4; i++, y += out_c, bits += out_c / 8) {
-                const int32_t value_0 = tte_smmlar(sums[i], multiplier_0, zero_point);
-                const int32_t value_1 = tte_smmlar(sums[4 + i], multiplier_1, zero_point);
-                const int32_t clamped_0 = tte_ssat8(value_0), clamped_1 = tte_ssat8(value_1);
-                uint32_t byte = *bits;
-                y[0] = (int8_t)clamped_0;
-                y[1] = (int8_t)clamped_1;
-                byte |= value_0 == clamped_0 ? bit : 0;
-                byte |= value_1 == clamped_1 ? 2 * bit : 0;
-                *bits = (uint8_t)byte;
-            }
-        }
-    }
     for (int32_t i = 0; i < count; i++, y += out_c, index += out_c) {
         const int32_t *sum = sums + (i / 4 * 8 + i % 4);
         for (int32_t j = 0; j < outputs; j++) {
@@ -186,9 +216,12 @@ static void multiply_group(const tte_conv2d_params *params, const tte_product *p
     const tte_window *window = &params->window;
     const int32_t taps = window->kernel_h * window->kernel_w * (window->in_c / window->groups);
     const int32_t group_out_c = window->out_c / window->groups;
-    const int32_t at_once = tte_is_plain(&params->requant) && mask == NULL ? count & ~3 : 0;
+    const int plain =
+        tte_is_plain(&params->requant) && (mask == NULL || window->out_c % 8 == 0);
+    const int32_t at_once = plain ? count & ~3 : 0;
     const uint32_t *rest = product->x + at_once / 4 * product->k * 2;
     const uint32_t out_c = window->out_c;
+    int8_t *const end = y + at_once * (int32_t)out_c;
 
     for (int32_t o = 0; o < group_out_c; o += 2) {
         const int32_t outputs = group_out_c - o == 1 ? 1 : 2;
@@ -203,8 +236,14 @@ static void multiply_group(const tte_conv2d_params *params, const tte_product *p
             product->finish[0] = multipliers[o];
             product->finish[1] = multipliers[o + 1];
             product->finish[2] = params->requant.output_zero_point;
-            tte_tile_2x4_int8(product->x, product->weight, product->weight_end, y + o,
-                              y + o + at_once * (int32_t)out_c, out_c);
+            if (mask == NULL) {
+                tte_tile_2x4_int8(product->x, product->weight, product->weight_end, y + o, end + o,
+                                  out_c);
+            } else {
+                const uint32_t first = index + (uint32_t)o;
+                tte_tile_2x4_masked_int8(product->x, product->weight, product->weight_end, y + o,
+                                         end + o, out_c, mask + first / 8, 1u << (first & 7));
+            }
             left -= at_once;
         }
         if (left > 0) {

@@ -37,18 +37,26 @@
 
         .equ    PAIR_BYTES, 44
 
-@ The frame: first the arguments r1, r2 and r3, then where the loop is entered.
+@ The frame: first the arguments r1, r2 and r3, then where the loop is entered, and room for r0;
+@ behind the saved registers the other arguments.
         .equ    WEIGHT, 0
         .equ    WEIGHT_END, 4
         .equ    OUTPUT, 8
         .equ    ENTRY, 12
-        .equ    OUTPUT_END, 16 + 36
-        .equ    OUT_C, 16 + 40
+        .equ    NEXT, 16
+        .equ    FRAME, 20
+        .equ    OUTPUT_END, FRAME + 36
+        .equ    OUT_C, FRAME + 40
+        .equ    MASK, FRAME + 44
+        .equ    BIT, FRAME + 48
+        .equ    MASK_STEP, FRAME + 48
+        .equ    SHIFT, FRAME + 52
+        .equ    SATURATIONS, FRAME + 56
 
 @ One turn is 8 pairs; the first leaves out those that there are too many.
         .macro  enter
         push    {r4-r11, lr}
-        sub     sp, sp, #16
+        sub     sp, sp, #FRAME
         strd    r1, r2, [sp, #WEIGHT]
         str     r3, [sp, #OUTPUT]
         subs    r2, r1, r2              @ -(32 + 8 * pairs)
@@ -76,6 +84,11 @@
         bne     2b
         .endm
 
+        .macro  leave
+        add     sp, sp, #FRAME
+        pop     {r4-r11, pc}
+        .endm
+
 @ void tte_tile_2x4(x, weight, weight_end, sums, sums_end)
         function tte_tile_2x4
         enter
@@ -86,25 +99,11 @@
         str     r2, [sp, #OUTPUT]
         cmp     r2, r3
         bne     1b
-        add     sp, sp, #16
-        pop     {r4-r11, pc}
+        leave
         .size   tte_tile_2x4, . - tte_tile_2x4
 
-@ void tte_tile_2x4_int8(x, weight, weight_end, y, y_end, out_c)
-@ Behind the weights: multipliers of the two rows, output zero point.
-        function tte_tile_2x4_int8
-        enter
-        multiply
-        ldm     r1, {r2, r3, r12}
-        .irp    r, 4, 5, 6, 7
-        smmlar  r\r, r\r, r2, r12
-        .endr
-        .irp    r, 8, 9, 10, 11
-        smmlar  r\r, r\r, r3, r12
-        .endr
-        .irp    r, 4, 5, 6, 7, 8, 9, 10, 11
-        ssat    r\r, #8, r\r
-        .endr
+@ Four pixels of two int8 to r1 on, r3 apart.
+        .macro  store
         bfi     r4, r8, #8, #8
         bfi     r5, r9, #8, #8
         bfi     r6, r10, #8, #8
@@ -119,10 +118,157 @@
         add     r1, r1, r3, lsl #1
         str     r1, [sp, #OUTPUT]
         cmp     r1, r2
+        .endm
+
+@ The multipliers of the two rows and the output zero point lie behind the weights.
+        .macro  requantize
+        ldm     r1, {r2, r3, r12}
+        .irp    r, 4, 5, 6, 7
+        smmlar  r\r, r\r, r2, r12
+        .endr
+        .irp    r, 8, 9, 10, 11
+        smmlar  r\r, r\r, r3, r12
+        .endr
+        .endm
+
+@ void tte_tile_2x4_int8(x, weight, weight_end, y, y_end, out_c)
+        function tte_tile_2x4_int8
+        enter
+        multiply
+        requantize
+        .irp    r, 4, 5, 6, 7, 8, 9, 10, 11
+        ssat    r\r, #8, r\r
+        .endr
+        store
         bne     1b
-        add     sp, sp, #16
-        pop     {r4-r11, pc}
+        leave
         .size   tte_tile_2x4_int8, . - tte_tile_2x4_int8
+
+@ \a, \b clamped to r1; the bits of the mask at r2 where they are not.
+        .macro  activate a, b
+        ldrb    r12, [r2]
+        ssat    lr, #8, \a
+        cmp     lr, \a
+        it      eq
+        orreq   r12, r12, r3
+        ssat    \a, #8, \b
+        cmp     \a, \b
+        it      eq
+        orreq   r12, r12, r3, lsl #1
+        strb    r12, [r2]
+        add     r2, r2, r0, lsr #3
+        bfi     lr, \a, #8, #8
+        strh    lr, [r1]
+        add     r1, r1, r0
+        .endm
+
+@ void tte_tile_2x4_masked_int8(x, weight, weight_end, y, y_end, out_c, mask, bit)
+        function tte_tile_2x4_masked_int8
+        enter
+        multiply
+        requantize
+        str     r0, [sp, #NEXT]
+        ldr     r0, [sp, #OUT_C]
+        ldr     r1, [sp, #OUTPUT]
+        ldrd    r2, r3, [sp, #MASK]
+        activate r4, r8
+        activate r5, r9
+        activate r6, r10
+        activate r7, r11
+        ldr     r0, [sp, #NEXT]
+        ldr     r3, [sp, #OUTPUT_END]
+        str     r1, [sp, #OUTPUT]
+        str     r2, [sp, #MASK]
+        cmp     r1, r3
+        bne     1b
+        leave
+        .size   tte_tile_2x4_masked_int8, . - tte_tile_2x4_masked_int8
+
+@ \a and \b, 0 where their bit of \bits is 0; r2 moves them to the top two.
+        .macro  select a, b, bits:vararg
+        ldrb    r3, [\bits]
+        lsl     r3, r3, r2
+        sbfx    r12, r3, #30, #1
+        and     \a, \a, r12
+        and     \b, \b, r3, asr #31
+        .endm
+
+        .macro  check a, b, c, d
+        add     r0, \a, #127
+        add     r1, \b, #127
+        add     r2, \c, #127
+        add     r3, \d, #127
+        cmp     r0, #254
+        ittt    ls
+        cmpls   r1, #254
+        cmpls   r2, #254
+        cmpls   r3, #254
+        bhi     4f
+        .endm
+
+@ Clamped to +-127, and counted in r1.
+        .macro  saturate value
+        add     r2, \value, #127
+        cmp     r2, #254
+        bls     5f
+        adds    r1, r1, #1
+        cmp     \value, #0
+        ite     lt
+        mvnlt   \value, #126
+        movge   \value, #127
+5:
+        .endm
+
+@ void tte_tile_2x4_grad(x, weight, weight_end, to, to_end, out_c, mask, mask_step, shift,
+@                        saturations)
+        function tte_tile_2x4_grad
+        enter
+        multiply
+        ldrd    r2, r3, [r1]
+        .irp    r, 4, 5, 6, 7
+        smmulr  r\r, r\r, r2
+        .endr
+        .irp    r, 8, 9, 10, 11
+        smmulr  r\r, r\r, r3
+        .endr
+        str     r0, [sp, #NEXT]
+        ldrd    r0, r1, [sp, #MASK]
+        ldr     r2, [sp, #SHIFT]
+        select  r4, r8, r0
+        select  r5, r9, r0, r1
+        add     r0, r0, r1, lsl #1
+        select  r6, r10, r0
+        select  r7, r11, r0, r1
+        add     r0, r0, r1, lsl #1
+        str     r0, [sp, #MASK]
+        check   r4, r5, r6, r7
+        check   r8, r9, r10, r11
+3:      store
+        ldr     r0, [sp, #NEXT]
+        bne     1b
+        leave
+4:      ldr     r0, [sp, #SATURATIONS]
+        ldr     r1, [r0]
+        .irp    r, 4, 5, 6, 7, 8, 9, 10, 11
+        saturate r\r
+        .endr
+        str     r1, [r0]
+        b       3b
+        .size   tte_tile_2x4_grad, . - tte_tile_2x4_grad
+
+@ Four words of int8 in r4..r7 to pairs at r12; the offset is in lr.
+        .macro  widen_words
+        sxtab16 r8, lr, r4
+        sxtab16 r9, lr, r5
+        sxtab16 r10, lr, r6
+        sxtab16 r11, lr, r7
+        stm     r12!, {r8-r11}
+        sxtab16 r4, lr, r4, ror #8
+        sxtab16 r5, lr, r5, ror #8
+        sxtab16 r6, lr, r6, ror #8
+        sxtab16 r7, lr, r7, ror #8
+        stm     r12!, {r4-r7}
+        .endm
 
 @ void tte_widen_quads_4(const int8_t *const rows[4], offset, tile, tile_end)
         function tte_widen_quads_4
@@ -135,16 +281,7 @@
         ldr     r5, [r1], #4
         ldr     r6, [r2], #4
         ldr     r7, [r3], #4
-        sxtab16 r8, lr, r4
-        sxtab16 r9, lr, r5
-        sxtab16 r10, lr, r6
-        sxtab16 r11, lr, r7
-        stm     r12!, {r8-r11}
-        sxtab16 r4, lr, r4, ror #8
-        sxtab16 r5, lr, r5, ror #8
-        sxtab16 r6, lr, r6, ror #8
-        sxtab16 r7, lr, r7, ror #8
-        stm     r12!, {r4-r7}
+        widen_words
         ldr     r4, [sp]
         cmp     r12, r4
         bne     1b
@@ -216,3 +353,108 @@
         bne     1b
         pop     {r4-r11, pc}
         .size   tte_widen_quads_columns_4, . - tte_widen_quads_columns_4
+
+@ void tte_widen_quads_column(const int8_t *column, row_elems, pairs, pairs_end)
+        function tte_widen_quads_column
+        push    {r4-r7}
+        add     r12, r1, r1, lsl #1
+1:      ldrsb   r4, [r0]
+        ldrsb   r5, [r0, r1]
+        ldrsb   r6, [r0, r1, lsl #1]
+        ldrsb   r7, [r0, r12]
+        add     r0, r0, r1, lsl #2
+        pkhbt   r4, r4, r6, lsl #16
+        pkhbt   r5, r5, r7, lsl #16
+        str     r4, [r2]
+        str     r5, [r2, #8]
+        adds    r2, r2, #16
+        cmp     r2, r3
+        bne     1b
+        pop     {r4-r7}
+        bx      lr
+        .size   tte_widen_quads_column, . - tte_widen_quads_column
+
+@ void tte_widen_tiles(x, row_elems, count, offset, tile, tiles_end)
+@ The frame: end of the tile, its bytes, from behind four rows to the next ones.
+        function tte_widen_tiles
+        push    {r4-r11, lr}
+        sub     sp, sp, #12
+        mov     lr, r3
+        ldr     r12, [sp, #12 + 36]
+        lsl     r4, r2, #3
+        rsb     r5, r2, r1, lsl #2
+        strd    r4, r5, [sp, #4]
+        add     r2, r0, r1, lsl #1
+        add     r3, r2, r1
+        add     r1, r0, r1
+1:      ldr     r4, [sp, #4]
+        add     r4, r4, r12
+        str     r4, [sp]
+2:      ldr     r4, [r0], #4
+        ldr     r5, [r1], #4
+        ldr     r6, [r2], #4
+        ldr     r7, [r3], #4
+        widen_words
+        ldr     r4, [sp]
+        cmp     r12, r4
+        bne     2b
+        ldr     r5, [sp, #8]
+        ldr     r6, [sp, #12 + 40]
+        add     r0, r0, r5
+        add     r1, r1, r5
+        add     r2, r2, r5
+        add     r3, r3, r5
+        cmp     r12, r6
+        bne     1b
+        add     sp, sp, #12
+        pop     {r4-r11, pc}
+        .size   tte_widen_tiles, . - tte_widen_tiles
+
+@ Bytes \at on of four windows 6 bytes apart, from \row.
+        .macro  windows_word row, at
+        ldr     r4, [\row, #\at]
+        ldr     r5, [\row, #\at + 6]
+        ldr     r6, [\row, #\at + 12]
+        ldr     r7, [\row, #\at + 18]
+        widen_words
+        .endm
+
+@ The last \size bits of a row of the windows and the first ones of the next.
+        .macro  windows_seam load, row, at, next, size
+        \load  r4, [\row, #\at]
+        \load  r5, [\row, #\at + 6]
+        \load  r6, [\row, #\at + 12]
+        \load  r7, [\row, #\at + 18]
+        ldr     r8, [\next]
+        ldr     r9, [\next, #6]
+        ldr     r10, [\next, #12]
+        ldr     r11, [\next, #18]
+        orr     r4, r4, r8, lsl #\size
+        orr     r5, r5, r9, lsl #\size
+        orr     r6, r6, r10, lsl #\size
+        orr     r7, r7, r11, lsl #\size
+        widen_words
+        .endm
+
+@ void tte_widen_rgb_windows(x, row_elems, offset, tile, tiles_end)
+        function tte_widen_rgb_windows
+        push    {r4-r11, lr}
+        mov     r12, r3
+        mov     lr, r2
+        add     r2, r0, r1, lsl #1
+        add     r1, r0, r1
+        ldr     r3, [sp, #36]
+1:      windows_word r0, 0
+        windows_word r0, 4
+        windows_seam ldrb, r0, 8, r1, 8
+        windows_word r1, 3
+        windows_seam ldrh, r1, 7, r2, 16
+        windows_word r2, 2
+        windows_word r2, 6
+        adds    r0, r0, #24
+        adds    r1, r1, #24
+        adds    r2, r2, #24
+        cmp     r12, r3
+        bne     1b
+        pop     {r4-r11, pc}
+        .size   tte_widen_rgb_windows, . - tte_widen_rgb_windows

@@ -13,7 +13,7 @@
 
 #include "tte_dsp.h"
 
-enum { TTE_TILES = 16, TTE_TILE_ELEMS = 1152 };
+enum { TTE_TILES = 16, TTE_TILE_ELEMS = 1536 };
 
 /* Tile after tile: sums[tile][row][column] = start[row] + sum over k of weight[k][row] *
  * x[tile][k][column]; k > 0. */
@@ -25,11 +25,33 @@ void tte_tile_2x4(const uint32_t *x, const uint32_t *weight, const uint32_t *wei
 void tte_tile_2x4_int8(const uint32_t *x, const uint32_t *weight, const uint32_t *weight_end,
                        int8_t *y, int8_t *y_end, uint32_t out_c);
 
+/* The same; sets `bit` and the next one of a pixel's byte of the mask, out_c / 8 apart, where a
+ * row's activation is not clamped. */
+void tte_tile_2x4_masked_int8(const uint32_t *x, const uint32_t *weight,
+                              const uint32_t *weight_end, int8_t *y, int8_t *y_end, uint32_t out_c,
+                              uint8_t *mask, uint32_t bit);
+
+/* The same as gradients: no zero point, 0 where the bit of the mask is 0, clamped to +-127 and
+ * counted. `shift` moves the bits of the two rows to the top of a word. */
+void tte_tile_2x4_grad(const uint32_t *x, const uint32_t *weight, const uint32_t *weight_end,
+                       int8_t *to, int8_t *to_end, uint32_t out_c, const uint8_t *mask,
+                       uint32_t mask_step, uint32_t shift, uint32_t *saturations);
+
 /* Whole words of int8 rows, to their tile or pairs; at least one. */
 void tte_widen_quads_4(const int8_t *const *rows, uint32_t offset, uint32_t *tile,
                        uint32_t *tile_end);
 void tte_widen_quads_2(const int8_t *row_0, const int8_t *row_1, uint32_t *pairs,
                        uint32_t *pairs_end);
+
+/* Tiles of rows of `count` elements, a multiple of four, that are `row_elems` apart; at least one.
+ */
+void tte_widen_tiles(const int8_t *x, int32_t row_elems, int32_t count, uint32_t offset,
+                     uint32_t *tile, uint32_t *tiles_end);
+
+/* Tiles of 3x3 windows of an image of three channels, two pixels apart; rows of x are `row_elems`
+ * apart. The 28th element of a window is anything: the byte behind it is read. */
+void tte_widen_rgb_windows(const int8_t *x, int32_t row_elems, uint32_t offset, uint32_t *tile,
+                           uint32_t *tiles_end);
 
 /* Four elements at a time of neighbouring columns, whose rows are `row_elems` apart; at least one
  * time. */
@@ -37,6 +59,10 @@ void tte_widen_quads_columns_4(const int8_t *column, int32_t row_elems, uint32_t
                                uint32_t *tile, uint32_t *tile_end);
 void tte_widen_quads_columns_2(const int8_t *column, int32_t row_elems, uint32_t *pairs,
                                uint32_t *pairs_end);
+
+/* One column to every other word of the pairs. */
+void tte_widen_quads_column(const int8_t *column, int32_t row_elems, uint32_t *pairs,
+                            uint32_t *pairs_end);
 
 /* The scratch of a product with `k` products a sum and `tiles` tiles of x in all, dealt out to
  * blocks of about the same size. */
@@ -90,6 +116,23 @@ static inline void tte_widen_4(const int8_t *const *rows, int32_t count, uint32_
     }
 }
 
+/* Tiles of `rows` rows that are `row_elems` apart; the last tile repeats the last row. */
+static inline void tte_widen_rows(const int8_t *x, int32_t row_elems, int32_t rows, int32_t count,
+                                  uint32_t offset, const tte_product *product)
+{
+    const int32_t whole = count % 4 == 0 ? rows & ~3 : 0;
+    if (whole > 0) {
+        tte_widen_tiles(x, row_elems, count, offset, product->x, product->x + 2 * whole / 4 * count);
+    }
+    for (int32_t first = whole; first < rows; first += 4) {
+        const int8_t *four[4];
+        for (int32_t i = 0; i < 4; i++) {
+            four[i] = x + (first + i < rows ? first + i : rows - 1) * row_elems;
+        }
+        tte_widen_4(four, count, offset, product->x + first / 4 * product->k * 2);
+    }
+}
+
 /* The pairs of two rows of weights; 0 behind the last, so that x may be anything there. */
 static inline void tte_widen_2(const int8_t *row_0, const int8_t *row_1, int32_t count,
                                uint32_t *pairs)
@@ -114,6 +157,19 @@ static inline void tte_set_pair(uint32_t *pairs, int32_t row, int32_t k, int8_t 
     const int16_t wide = value;
     const int32_t place = 2 * ((k & ~3) + row) + (k & 1) * 4 + (k >> 1 & 1);
     memcpy((char *)pairs + 2 * place, &wide, sizeof wide);
+}
+
+/* The products of one of the two rows become a column of `count` elements. */
+static inline void tte_widen_column(const int8_t *column, int32_t row_elems, int32_t count,
+                                    int32_t row, uint32_t *pairs)
+{
+    const int32_t whole = count & ~3;
+    if (whole > 0) {
+        tte_widen_quads_column(column, row_elems, pairs + row, pairs + row + whole);
+    }
+    for (int32_t k = whole; k < count; k++) {
+        tte_set_pair(pairs, row, k, column[k * row_elems]);
+    }
 }
 
 /* The pairs of two columns of `count` elements. There are `left` columns from the first one on;
