@@ -572,3 +572,24 @@ def test_other_resizes_are_refused(
     y = net.node("Resize", "x", "", net.const(scales), **attrs)
     with pytest.raises(TteError, match=expected):
         load_model(net.save(tmp_path, net.conv(y, 2, 3, 1)))
+
+
+def test_upsampling_by_tiles(tmp_path: Path) -> None:
+    """As tf2onnx writes Keras' UpSampling2D: each axis by a new axis behind it."""
+    net = Net((1, 3, 4, 5))
+    y = net.node("Transpose", net.conv("x", 6, 3, 1), perm=[0, 2, 3, 1])
+    for axis, shape in ((2, [-1, 8, 5, 6]), (3, [-1, 8, 10, 6])):
+        y = net.node("Unsqueeze", y, net.const([axis], np.int64))
+        y = net.node("Tile", y, net.const([2 if i == axis else 1 for i in range(5)], np.int64))
+        y = net.node("Reshape", y, net.const(shape, np.int64))
+    y = net.conv(net.node("Transpose", y, perm=[0, 3, 1, 2]), 2, 6)
+    graph = check(net, y, tmp_path)
+    assert not {"transpose", "concat"} & {*kinds(graph)}
+    assert kinds(graph).count("resize_nearest2d") == 2
+
+
+def test_tiles(tmp_path: Path) -> None:
+    """Whole axes again and again."""
+    net = Net((1, 3, 4, 5))
+    y = net.node("Tile", net.conv("x", 2, 3, 1), net.const([1, 2, 1, 3], np.int64))
+    check(net, net.conv(y, 3, 4), tmp_path)

@@ -316,6 +316,9 @@ OPERATORS: dict[str, Callable[[TfNet], Ref]] = {
     "split unequally": split_unequally,
     "series": series,
     "transpose": transposed,
+    "tile": lambda net: net.op(
+        "TILE", [net.conv(net.x, 4), net.integers([1, 2, 1, 1])], (1, 12, 7, 4)
+    ),
     "resize": upsampled,
     "resize from centres": upsampled_from_centres,
     "transposed conv": deconvolution(VALID, 3, (13, 15)),

@@ -434,6 +434,11 @@ class RandomNet(Net):
             inputs = ("", "", self.integers(n, channels, h * height, w * width))
         return self.add("Resize", x, *inputs, mode="nearest", **attrs)
 
+    def tile(self) -> str:
+        x = self.value()
+        repeats = [self.pick(1, 1, 2, 3) if axis else 1 for axis in range(len(self.shapes[x]))]
+        return self.add("Tile", x, self.integers(*repeats))
+
     def view(self) -> str:
         """Reshape, Transpose, Squeeze, Unsqueeze, Flatten, and blocks to channels and back."""
         x = self.value()
@@ -524,6 +529,7 @@ STEPS: tuple[Callable[[RandomNet], str], ...] = (
     RandomNet.softmax,
     RandomNet.squeeze_excite,
     RandomNet.sum,
+    RandomNet.tile,
 )
 
 

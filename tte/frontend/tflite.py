@@ -92,7 +92,8 @@ def read_tflite(path: Path) -> OnnxFile:
 
 @dataclass(frozen=True, slots=True)
 class _Tensor:
-    """A tensor of the file. `name` is unique; `scale` is empty where it is not quantised."""
+    """A tensor of the file. `name` is unique; `scale` is empty where it is not quantised;
+    `unknown`: axes but the first whose sizes are not known (and 1 in `shape`)."""
 
     name: str
     shape: tuple[int, ...]
@@ -101,6 +102,7 @@ class _Tensor:
     scale: Array
     zero_point: Array
     axis: int
+    unknown: tuple[int, ...] = ()
 
     @property
     def is_quantised(self) -> bool:
@@ -333,7 +335,9 @@ class _Reader:
         if zero_point.size not in (0, scale.size):
             raise self.error(f"tensor {name!r}: {zero_point.size} zero points, {scale.size} scales")
         data = self.content(model, table, name, dtype, shape)
-        return _Tensor(name, shape, dtype, data, scale, zero_point, axis)
+        signature = range(1, rank if table.ShapeSignatureLength() == rank else 0)
+        unknown = tuple(axis for axis in signature if table.ShapeSignature(axis) == -1)
+        return _Tensor(name, shape, dtype, data, scale, zero_point, axis, unknown)
 
     def content(
         self, model: Any, table: Any, name: str, dtype: str, shape: tuple[int, ...]
@@ -669,12 +673,17 @@ class _Reader:
         output = self.op.outputs[0]
         if any(size < 1 for size in output.shape):
             raise self.fail(f"its output has the shape {list(output.shape)}")
-        shape = self.shape_constant(output.shape, "shape")
+        sizes = [-1 if axis in output.unknown else n for axis, n in enumerate(output.shape)]
+        shape = self.shape_constant(sizes, "shape")
         self.emit("Reshape", [self.value(self.input(0)), shape])
 
     def transpose(self) -> None:
         perm = self.integers(1)
         self.emit("Transpose", [self.value(self.input(0))], {"perm": tuple(perm)})
+
+    def tile(self) -> None:
+        repeats = self.shape_constant(self.integers(1), "repeats")
+        self.emit("Tile", [self.value(self.input(0)), repeats])
 
     def blocks(self, op_type: str) -> None:
         """DEPTH_TO_SPACE and SPACE_TO_DEPTH."""
@@ -831,6 +840,7 @@ _RULES: dict[str, tuple[str, Callable[[_Reader], None]]] = {
     "TRANSPOSE": ("Transpose", _Reader.transpose),
     "DEPTH_TO_SPACE": ("DepthToSpace", lambda r: r.blocks("DepthToSpace")),
     "SPACE_TO_DEPTH": ("SpaceToDepth", lambda r: r.blocks("SpaceToDepth")),
+    "TILE": ("Tile", _Reader.tile),
     "PAD": ("Pad", _Reader.pad),
     "PADV2": ("Pad", _Reader.pad),
     "CONCATENATION": ("Concat", _Reader.concatenation),

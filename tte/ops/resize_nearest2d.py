@@ -5,6 +5,7 @@ input. Its gradient is the sum over the block.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,6 +111,28 @@ def resize_from_onnx(node: OnnxNode, importer: Importer) -> None:
     else:
         attrs = ResizeAttrs((places.get(1, 1), places.get(2, 1)))
         importer.emit("resize_nearest2d", [x], attrs, order)
+
+
+def tile_from_onnx(node: OnnxNode, importer: Importer) -> None:
+    """Tile, axis by axis: what lies behind an axis, one run of memory, comes several times. With
+    a new axis of one element before it, this is how Keras writes upsampling."""
+    repeats = importer.constant(node.inputs[1])
+    shape = list(importer.layout(node.inputs[0]).shape)
+    if repeats is None or repeats.size != len(shape) or repeats.min(initial=1) < 1:
+        raise importer.fail("its repeats must be one positive constant per axis")
+    x = node.inputs[0]
+    importer.alias(x)
+    for axis, count in enumerate(int(number) for number in repeats.reshape(-1)):
+        if count == 1:
+            continue
+        before, behind = math.prod(shape[:axis]), math.prod(shape[axis:])
+        shape[axis] *= count
+        if max(before, behind, count) > MAX_SIZE:
+            raise importer.fail(f"its axis {axis} becomes {shape[axis]} elements")
+        importer.reshape(x, (1, before, 1, behind))
+        x = node.outputs[0]
+        importer.emit("resize_nearest2d", [x], ResizeAttrs((1, count)), (0, 1, 2, 3))
+        importer.reshape(x, shape)
 
 
 def _sizes(node: OnnxNode, importer: Importer, shape: Sequence[int]) -> list[tuple[int, float]]:
@@ -237,7 +260,11 @@ FAMILY = Family(
             infer,
             upsampled,
             quantize,
-            {"Resize": resize_from_onnx, "Upsample": resize_from_onnx},
+            {
+                "Resize": resize_from_onnx,
+                "Tile": tile_from_onnx,
+                "Upsample": resize_from_onnx,
+            },
             keeps_quant=True,
             kernels=("resize_nearest2d_int8",),
             grad_kernels=("resize_nearest2d_grad_input_int8",),
