@@ -131,6 +131,21 @@ def build_host(project_dir: Path) -> Path:
     return program
 
 
+def build_library(project_dir: Path) -> Path:
+    """Builds build/network.so, the network and its kernels alone, to be called in a process of
+    this machine."""
+    sources = [project_dir / "src" / name for name in ("model.c", "data.c")]
+    sources += sorted((project_dir / "kernels").glob("*.c"))
+    names = [_inside(project_dir, path) for path in sources]
+    library = project_dir / "build" / "network.so"
+    library.parent.mkdir(exist_ok=True)
+    compiler = [part for part in _host_compiler()[0] if part != "-march=native"]
+    command = (*compiler, "-std=c99", OPTIMISE_FLAG, "-fPIC", "-shared")
+    command += ("-Isrc", "-Ikernels", *names, "-o", _inside(project_dir, library))
+    _run(project_dir, command, library.name)
+    return library
+
+
 def read_firmware(elf_path: Path, compiler: Compiler) -> Firmware:
     """Reads the section sizes of an ELF file."""
     from elftools.elf.elffile import ELFFile

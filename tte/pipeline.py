@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ from tte.passes.memory import live_bytes, plan_memory
 from tte.passes.optimizer import add_optimizer
 from tte.passes.prune import prune
 from tte.passes.quantize import quantize
-from tte.passes.scale_gradients import scale_gradients
+from tte.passes.scale_gradients import apply_scales, measure, scale_gradients
 from tte.passes.schedule import schedule
 from tte.passes.stream import stream
 from tte.passes.update import plan_update
@@ -144,16 +144,26 @@ def prepare(model_path: Path, dataset: Dataset, options: CompileOptions) -> Prep
     )
 
 
-def lower(prepared: Prepared, plan: TrainPlan, options: CompileOptions) -> Program:
-    """Differentiates, prunes, schedules and places; the limits are not checked."""
+def lower(
+    prepared: Prepared,
+    plan: TrainPlan,
+    options: CompileOptions,
+    rho: Mapping[str, float] | None = None,
+) -> Program:
+    """Differentiates, prunes, schedules and places; the limits are not checked. `rho`: gradient
+    scales that were measured before, for this plan or one that trains more, of plain gradient
+    descent."""
     dump = _Dump(options.dump_dir)
     forward = prepared.forward
     full = dump("4-differentiate", graph_text, verify(differentiate(forward, prepared.loss)))
     dump("5-update", plan_text, plan)
     pruned = dump("6-prune", graph_text, verify(prune(full, plan)))
     trained = dump("7-optimizer", graph_text, verify(add_optimizer(pruned, options.optimizer)))
-    headroom = 1.0 if options.classes is None else FRESH_HEAD_HEADROOM
-    scaled = scale_gradients(trained, prepared.codes, prepared.labels, run_op, headroom)
+    if rho is None:
+        headroom = _headroom(options)
+        scaled = scale_gradients(trained, prepared.codes, prepared.labels, run_op, headroom)
+    else:
+        scaled = apply_scales(trained, rho)
     ordered, order, streams = arrange(scaled, options.stream)
     dump("8-schedule", lambda o: schedule_text(ordered, o), order)
     memory = dump("9-memory", memory_text, plan_memory(verify(ordered, scheduled=True), order))
@@ -177,6 +187,16 @@ def lower(prepared: Prepared, plan: TrainPlan, options: CompileOptions) -> Progr
         forward=forward,
         ending=prepared.ending,
     )
+
+
+def measure_scales(prepared: Prepared, graph: Graph, options: CompileOptions) -> dict[str, float]:
+    """Gradient scales of a pruned training graph."""
+    return measure(graph, prepared.codes, prepared.labels, run_op, _headroom(options))
+
+
+def _headroom(options: CompileOptions) -> float:
+    """How much larger than now gradients may become."""
+    return 1.0 if options.classes is None else FRESH_HEAD_HEADROOM
 
 
 def arrange(graph: Graph, streamed: bool) -> tuple[Graph, Schedule, tuple[StreamDecision, ...]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,24 @@ def scale_gradients(
     below a fresh head grow with its weights.
     """
     rho = measure(graph, x, targets, run_op, headroom)
-    shifts = velocity_shifts(graph, x, targets, run_op, headroom)
+    return apply_scales(graph, rho, velocity_shifts(graph, x, targets, run_op, headroom))
+
+
+def apply_scales(
+    graph: Graph,
+    measured: Mapping[str, float],
+    shifts: Mapping[tuple[str, str], int] = MappingProxyType({}),
+) -> Graph:
+    """The same with a rho for every gradient that an op sums up, measured before: on this graph,
+    or on that of a plan that trains more. `shifts`: of velocities, where there are some."""
+    rho = dict(measured)
+    for op in graph.ops:  # views and gathers have their source's scale, dead gradients any
+        if isinstance(op.attrs, LossAttrs):
+            rho[op.outputs[0]] = max(op.attrs.scale)
+        if op.inputs and op.inputs[0] in rho and op.outputs[0] not in rho:
+            rho[op.outputs[0]] = rho[op.inputs[0]]
+        if rho.get(op.outputs[0]) == 0.0:
+            rho[op.outputs[0]] = rho[op.inputs[0]]
     return graph.with_changes(ops=[_scaled(graph, op, rho, shifts) for op in graph.ops])
 
 
@@ -108,8 +126,7 @@ def measure(
     run_op: Any,
     headroom: float = 1.0,
 ) -> dict[str, float]:
-    """rho of every gradient tensor."""
-    loss = next(op for op in graph.ops if isinstance(op.attrs, LossAttrs))
+    """rho of every gradient that an op sums up."""
     names = [op.outputs[0] for op in graph.ops if INTEGER_OPS[op.kind].accumulate is not None]
     rho = dict.fromkeys(names, 0.0)
     per_sample = 8 * sum(graph[name].type.elems for op in graph.ops for name in op.writes)
@@ -121,12 +138,6 @@ def measure(
         for name in names:
             largest = np.abs(values[name]).reshape(len(peak), -1).max(axis=1)
             rho[name] = max(rho[name], headroom * float((largest / peak).max()))
-    rho[loss.outputs[0]] = max(loss.attrs.scale)
-    for op in graph.ops:  # views and gathers have their source's scale, dead gradients any
-        if op.inputs and op.inputs[0] in rho and op.outputs[0] not in rho:
-            rho[op.outputs[0]] = rho[op.inputs[0]]
-        if rho.get(op.outputs[0]) == 0.0:
-            rho[op.outputs[0]] = rho[op.inputs[0]]
     return rho
 
 
