@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tte.errors import TteError
 from tte.ir import Graph, Op, TrainPlan, Update
@@ -84,8 +85,12 @@ def _from_file(graph: Graph, layers: list[Op], path: Path) -> list[Update]:
         if op.name in entries:
             entry = entries[op.name]
             bias, weight = _entry(path, op.name, entry)
-            if bias or weight > 0:
-                channels = _choose(graph, op, weight, choice)
+            channels = _listed(path, op.name, entry, channel_count(graph, op))
+            if channels is None:
+                channels = pick_channels(graph, op, weight, choice)
+            elif len(channels) == channel_count(graph, op):
+                channels = None
+            if bias or channels != ():
                 updates.append(Update(op.name, bias, channels))
     if not updates:
         raise _invalid(path, "it trains nothing", 'give a layer "bias": true or a "weight" above 0')
@@ -111,8 +116,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[bool, float]:
-    if not isinstance(entry, dict) or not set(entry) <= {"bias", "weight"}:
-        raise _invalid(path, f"layer {name!r} is not an object of bias and weight", "")
+    if not isinstance(entry, dict) or not set(entry) <= {"bias", "weight", "channels"}:
+        raise _invalid(path, f"layer {name!r} is not an object of bias, weight and channels", "")
     bias, weight = entry.get("bias", False), entry.get("weight", 0.0)
     if not isinstance(bias, bool):
         raise _invalid(path, f'"bias" of layer {name!r} is {bias!r}', "use true or false")
@@ -121,12 +126,35 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[bool, float]:
     return bias, float(weight)
 
 
-def _choose(graph: Graph, op: Op, fraction: float, choice: str) -> tuple[int, ...] | None:
-    """The trained channels: the first, or those whose weights have the largest L2 norm."""
-    weight = graph[op.inputs[1]]
-    assert weight.data is not None
-    depthwise = op.kind == "depthwise_conv2d_int8"
-    count = weight.type.shape[0 if depthwise else -1]
+def _listed(path: Path, name: str, entry: Any, count: int) -> tuple[int, ...] | None:
+    """The channels that an entry lists, if it does."""
+    listed = entry.get("channels")
+    if listed is None:
+        return None
+    if "weight" in entry:
+        raise _invalid(path, f"layer {name!r} has both weight and channels", "give one of them")
+    numbers = isinstance(listed, list) and all(type(c) is int for c in listed)
+    if not numbers or sorted({*listed}) != listed or any(not 0 <= c < count for c in listed):
+        hint = f"list channels below {count} in ascending order"
+        raise _invalid(path, f'"channels" of layer {name!r} cannot be used', hint)
+    return tuple(listed)
+
+
+def channel_count(graph: Graph, op: Op) -> int:
+    """How many channels of a layer can be chosen: input channels, depthwise: channels."""
+    return graph[op.inputs[1]].type.shape[0 if op.kind == "depthwise_conv2d_int8" else -1]
+
+
+def pick_channels(
+    graph: Graph,
+    op: Op,
+    fraction: float,
+    choice: str,
+    importance: NDArray[np.float64] | None = None,
+) -> tuple[int, ...] | None:
+    """The trained channels: the first, or those whose weights have the largest L2 norm, or the
+    most important ones of `importance`."""
+    count = channel_count(graph, op)
     if fraction == 1.0:
         return None
     if fraction == 0.0:
@@ -135,10 +163,14 @@ def _choose(graph: Graph, op: Op, fraction: float, choice: str) -> tuple[int, ..
     keep = min(count, max(1, keep))
     if choice == "first":
         return tuple(range(keep))
-    data = weight.data.astype(np.float64)
-    axes = tuple(range(1, data.ndim)) if depthwise else tuple(range(data.ndim - 1))
-    norms = np.sqrt((data**2).sum(axis=axes))
-    return tuple(sorted(np.argsort(-norms, kind="stable")[:keep].tolist()))
+    if importance is None:
+        weight = graph[op.inputs[1]]
+        assert weight.data is not None
+        data = weight.data.astype(np.float64)
+        depthwise = op.kind == "depthwise_conv2d_int8"
+        axes = tuple(range(1, data.ndim)) if depthwise else tuple(range(data.ndim - 1))
+        importance = np.sqrt((data**2).sum(axis=axes))
+    return tuple(sorted(np.argsort(-importance, kind="stable")[:keep].tolist()))
 
 
 def _invalid(path: Path, why: str, hint: str) -> TteError:

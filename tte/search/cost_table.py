@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instructions a call, a multiplication, an element read, an element written, by kernel.
+
+Fitted to counted training steps by `python -m tests.benchmarks costs`."""
+
+COSTS: dict[str, dict[str, tuple[float, float, float, float]]] = {
+    "dsp": {
+        "add_int8": (2901.0, 0.0, 10.6, 0.0),
+        "any": (1416.0, 0.8317, 1.72, 10.75),
+        "avg_pool2d_grad_input_int8": (0.0, 0.0, 15.06, 0.0),
+        "avg_pool2d_int8": (194.0, 0.0, 4.484, 0.0),
+        "conv2d_grad_input_int8": (26420.0, 1.05, 0.0, 0.0),
+        "conv2d_grad_weight_int8": (0.0, 0.3427, 5.569, 58.17),
+        "conv2d_int8": (8871.0, 0.8923, 0.0, 4.858),
+        "depthwise_conv2d_grad_input_int8": (12720.0, 0.8018, 18.02, 0.0),
+        "depthwise_conv2d_grad_weight_int8": (0.0, 1.613, 2.037, 82.73),
+        "depthwise_conv2d_int8": (1925.0, 0.9046, 1.7, 7.609),
+        "gather_channels_int8": (0.0, 0.0, 0.2227, 4.948),
+        "grad_add_int8": (0.0, 0.0, 16.99, 0.0),
+        "grad_bias_int32": (71.9, 0.0, 1.741, 93.66),
+        "linear_int32": (0.0, 2.0, 0.4376, 14.04),
+        "softmax_cross_entropy_int8": (1027.0, 0.0, 301.0, 0.0),
+    },
+    "thumb-2": {
+        "add_int8": (9321.0, 0.0, 18.58, 0.0),
+        "any": (0.0, 3.143, 6.104, 67.53),
+        "avg_pool2d_grad_input_int8": (0.0, 0.0, 188.2, 0.0),
+        "avg_pool2d_int8": (215.0, 0.0, 11.63, 0.0),
+        "conv2d_grad_input_int8": (0.0, 1.354, 9.856, 156.7),
+        "conv2d_grad_weight_int8": (2861.0, 1.171, 127.5, 61.2),
+        "conv2d_int8": (14580.0, 3.383, 0.0, 72.69),
+        "depthwise_conv2d_grad_input_int8": (5212.0, 8.758, 46.16, 0.0),
+        "depthwise_conv2d_grad_weight_int8": (0.0, 8.63, 2.339, 174.2),
+        "depthwise_conv2d_int8": (14220.0, 10.37, 10.45, 0.0),
+        "gather_channels_int8": (0.0, 0.0, 0.224, 26.05),
+        "grad_add_int8": (0.0, 0.0, 30.76, 0.0),
+        "grad_bias_int32": (53.46, 0.0, 5.967, 88.18),
+        "linear_int32": (0.0, 7.08, 0.4691, 0.0),
+        "softmax_cross_entropy_int8": (1027.0, 0.0, 308.6, 0.0),
+    },
+    "thumb": {
+        "add_int8": (10830.0, 0.0, 28.92, 0.0),
+        "any": (0.0, 5.737, 6.311, 148.5),
+        "avg_pool2d_grad_input_int8": (0.0, 0.0, 409.7, 0.0),
+        "avg_pool2d_int8": (1371.0, 0.0, 15.96, 0.0),
+        "conv2d_grad_input_int8": (0.0, 2.163, 19.87, 255.7),
+        "conv2d_grad_weight_int8": (2981.0, 2.274, 218.9, 179.6),
+        "conv2d_int8": (29990.0, 6.888, 0.0, 155.7),
+        "depthwise_conv2d_grad_input_int8": (46740.0, 14.65, 76.91, 0.0),
+        "depthwise_conv2d_grad_weight_int8": (0.0, 13.69, 3.627, 429.7),
+        "depthwise_conv2d_int8": (19900.0, 22.12, 13.03, 0.0),
+        "gather_channels_int8": (0.0, 0.0, 0.4036, 26.99),
+        "grad_add_int8": (0.0, 0.0, 99.45, 0.0),
+        "grad_bias_int32": (99.15, 0.0, 6.959, 242.6),
+        "linear_int32": (0.0, 9.16, 0.7819, 0.0),
+        "softmax_cross_entropy_int8": (3844.0, 0.0, 1329.0, 0.0),
+    },
+}
