@@ -33,6 +33,7 @@ RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 
 # Third-party packages and the parts that may import them.
 RESERVED = {
+    "distributed": {"search"},
     "onnx": {"frontend", "export"},
     "tflite": {"frontend"},
     "flatbuffers": {"frontend"},
@@ -47,6 +48,7 @@ RESERVED = {
     "torch": set(),
     "onnxruntime": set(),
     "sklearn": set(),
+    "scipy": {"search"},
 }
 
 

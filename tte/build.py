@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -132,17 +133,22 @@ def build_host(project_dir: Path) -> Path:
 
 
 def build_library(project_dir: Path) -> Path:
-    """Builds build/network.so, the network and its kernels alone, to be called in a process of
-    this machine."""
+    """Builds the network and its kernels alone, to be called in a process of this machine; a new
+    file each time, since a library is loaded once by its name."""
+    project_dir = project_dir.resolve()
     sources = [project_dir / "src" / name for name in ("model.c", "data.c")]
     sources += sorted((project_dir / "kernels").glob("*.c"))
-    names = [_inside(project_dir, path) for path in sources]
-    library = project_dir / "build" / "network.so"
-    library.parent.mkdir(exist_ok=True)
-    compiler = [part for part in _host_compiler()[0] if part != "-march=native"]
-    command = (*compiler, "-std=c99", OPTIMISE_FLAG, "-fPIC", "-shared")
-    command += ("-Isrc", "-Ikernels", *names, "-o", _inside(project_dir, library))
-    _run(project_dir, command, library.name)
+    compiler, version = _host_compiler()
+    compiler = tuple(part for part in compiler if part != "-march=native")  # as fast, anywhere
+    command = (*compiler, "-std=c99", OPTIMISE_FLAG, "-fPIC", "-Isrc", "-Ikernels")
+    objects = _compile(project_dir, sources, command, version)
+    with tempfile.NamedTemporaryFile(
+        dir=project_dir / "build", prefix="network-", suffix=".so", delete=False
+    ) as file:
+        library = Path(file.name)
+    _link(project_dir, (*compiler, "-shared"), objects, library, None)
+    for own in objects[:2]:  # the kernels' are for the next network
+        own.unlink()
     return library
 
 

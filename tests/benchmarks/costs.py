@@ -12,7 +12,7 @@ import numpy as np
 
 from tte.board import load_board
 from tte.codegen.emit import emit_project
-from tte.data import Dataset, load_dataset
+from tte.data import Dataset
 from tte.device.run import read_program
 from tte.emulate.session import open_session
 from tte.passes.update import plan_update
@@ -103,7 +103,9 @@ def costs(scratch: Path) -> None:
         for cases in counted:
             guess = sum(np.dot(table[one.kernel], one.features) for one, _ in cases)
             total = sum(n for _, n in cases)
-            print(f"{board}: predicted {guess:,.0f} of {total:,} ({100 * guess / total - 100:+.1f} %)")
+            print(
+                f"{board}: predicted {guess:,.0f} of {total:,} ({100 * guess / total - 100:+.1f} %)"
+            )
         lines.append(f'    "{family(load_board(board))}": {{')
         lines += [f'        "{kernel}": {values},' for kernel, values in table.items()]
         lines.append("    },")

@@ -53,7 +53,9 @@ def _work(op: Op, graph: Graph, calls: int) -> Work:
     moving = (Role.ACTIVATION, Role.GRADIENT, Role.INPUT)
     reads = [graph[name].type.elems for name in op.reads if graph[name].role in moving]
     written = graph[op.writes[0]].type.elems
-    return Work(op.kind, calls, INTEGER_OPS[op.kind].macs(op, graph), max(reads, default=0), written)
+    return Work(
+        op.kind, calls, INTEGER_OPS[op.kind].macs(op, graph), max(reads, default=0), written
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,12 +95,12 @@ class Space:
     def _updates(self, candidate: Candidate) -> list[Update]:
         first_bias = len(self.layers) - candidate.depth
         return [
-            Update(name, i >= first_bias, self._channels(name, RATIOS[r]))
+            Update(name, i >= first_bias, self.channels(name, RATIOS[r]))
             for i, (name, r) in enumerate(zip(self.layers, candidate.ratios, strict=True))
             if i >= first_bias or r
         ]
 
-    def _channels(self, layer: str, ratio: float) -> tuple[int, ...] | None:
+    def channels(self, layer: str, ratio: float) -> tuple[int, ...] | None:
         importance = self._importance.get(layer)
         return pick_channels(self._forward, self._ops[layer], ratio, self._choice, importance)
 
@@ -153,7 +153,7 @@ class Space:
         for index, candidate in enumerate(candidates):
             groups.setdefault(self.reach(candidate), []).append(index)
         for reach, members in groups.items():
-            base = self._base(reach)
+            base = self.base(reach)
             ratios = np.array([candidates[i].ratios for i in members], np.int64)[:, reach:]
             depths = np.array([candidates[i].depth for i in members], np.int64)
             layers = np.arange(reach, len(self.layers))
@@ -165,7 +165,7 @@ class Space:
             found[members, 1] = base.instructions + spent
         return found
 
-    def _base(self, reach: int) -> _Base:
+    def base(self, reach: int) -> _Base:
         """The plan that trains all biases from layer `reach` on, and what weights add to it."""
         if reach not in self._bases:
             candidate = Candidate(len(self.layers) - reach, (0,) * len(self.layers))
@@ -205,7 +205,7 @@ class Space:
             if ratio == 1.0:
                 kept[index, last + 1 : end + 1] += _align(size)
             else:
-                channels = self._channels(layer, ratio) or ()
+                channels = self.channels(layer, ratio) or ()
                 share = len(channels) / channel_count(self._forward, op)
                 kept[index, start : end + 1] += _align(int(size * share))
                 if op.kind != "conv2d_int8":  # put together while the layer runs
@@ -231,9 +231,7 @@ class Space:
     def _bytes(self, layer: str, param: str) -> int:
         """Of a parameter and all that is kept beside it."""
         update = self._updates_of(layer)[param]
-        return sum(
-            self._full[name].type.size_bytes for name in update.outputs if name
-        )
+        return sum(self._full[name].type.size_bytes for name in update.outputs if name)
 
     @cached_property
     def head_bytes(self) -> int:
@@ -260,9 +258,12 @@ class Space:
         """[layer, ratio]: trained bytes of weights."""
         table = np.zeros((len(self.layers), len(RATIOS)))
         for i, layer in enumerate(self.layers):
-            whole, count = self._bytes(layer, "weight"), channel_count(self._forward, self._ops[layer])
+            whole, count = (
+                self._bytes(layer, "weight"),
+                channel_count(self._forward, self._ops[layer]),
+            )
             for r, ratio in enumerate(RATIOS):
-                channels = self._channels(layer, ratio)
+                channels = self.channels(layer, ratio)
                 table[i, r] = whole * (1 if channels is None else len(channels) / count)
         return table
 
@@ -275,7 +276,9 @@ class Space:
             spent = []
             for r in range(len(RATIOS)):
                 ratios = tuple(r if j == i else 0 for j in range(len(self.layers)))
-                spent.append(self._costs.step(prune(self._full, self.plan(Candidate(depth, ratios)))))
+                spent.append(
+                    self._costs.step(prune(self._full, self.plan(Candidate(depth, ratios))))
+                )
             table[i] = np.array(spent) - spent[0]
         return table
 

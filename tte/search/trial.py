@@ -11,6 +11,7 @@ import _ctypes
 import ctypes
 import hashlib
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,14 +69,31 @@ def make_trial(program: Program, order: NDArray[np.int64]) -> Trial:
 
 def run_trial(trial: Trial, samples: Samples) -> Outcome:
     """Compiles, trains in the trial's order, and infers every held-out sample."""
-    with tempfile.TemporaryDirectory(prefix="tte-") as folder:
-        root = Path(folder)
-        for path, text in trial.files.items():
-            (root / path).parent.mkdir(exist_ok=True)
-            (root / path).write_text(text, encoding="utf-8")
-        with _Network(build_library(root), trial) as network:
+    root = _workplace()
+    for folder in ("src", "kernels"):
+        (root / folder).mkdir(exist_ok=True)
+        for path in (root / folder).iterdir():
+            if f"{folder}/{path.name}" not in trial.files:
+                path.unlink()
+    for name, text in trial.files.items():
+        (root / name).write_text(text, encoding="utf-8")
+    library = build_library(root)
+    try:
+        with _Network(library, trial) as network:
             network.train(samples, trial.order)
             return Outcome(network.infer(samples.held_x), network.state_sha256())
+    finally:
+        library.unlink()
+
+
+_threads = threading.local()
+
+
+def _workplace() -> Path:
+    """One folder for all trials of a thread: a kernel is compiled once."""
+    if not hasattr(_threads, "folder"):
+        _threads.folder = tempfile.TemporaryDirectory(prefix="tte-")
+    return Path(_threads.folder.name)
 
 
 class _StateEntry(ctypes.Structure):

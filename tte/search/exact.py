@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The best candidate of the additive model, proven: how far is the evolution from it?
+
+For each deepest trained layer the model is a knapsack with a row for every op whose live bytes
+could be the peak; HiGHS solves it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tte.search.evolve import Limits
+from tte.search.gains import Gains
+from tte.search.space import RATIOS, Candidate, Space
+
+SECONDS = 10.0  # for one knapsack
+
+
+def is_available() -> bool:
+    """Whether SciPy is installed."""
+    return importlib.util.find_spec("scipy") is not None
+
+
+def solve(space: Space, gains: Gains, limits: Limits, lower: float) -> Candidate | None:
+    """The candidate of the largest gain that fits by the estimate, if any gains more than
+    `lower`."""
+    best: Candidate | None = None
+    for reach in range(len(space.layers), -1, -1):
+        depth = len(space.layers) - reach
+        rest = np.maximum(gains.weights[reach:], 0).max(axis=1).sum()
+        if gains.bias[: depth + 1].max() + rest <= lower:
+            continue
+        found = _solve(space, gains, limits, reach)
+        if found is not None and float(gains.of([found])[0]) > lower:
+            best, lower = found, float(gains.of([found])[0])
+    return best
+
+
+def _solve(space: Space, gains: Gains, limits: Limits, reach: int) -> Candidate | None:
+    """Over binary variables: the depth (one of), then for each layer a ratio (at most one of)."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    base = space.base(reach)
+    layers, depths = np.arange(reach, len(space.layers)), len(space.layers) - reach + 1
+    shape = (len(layers), len(RATIOS) - 1)
+    count = depths + shape[0] * shape[1]
+
+    def row(of_depth: NDArray[np.float64], of_weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.concatenate([of_depth, of_weights.reshape(-1)])
+
+    trained = row(space.bias_bytes[:depths], space.weight_bytes[reach:, 1:])
+    fixed = space.head_bytes + space.board.stack_reserve_bytes
+    nothing = np.zeros(depths)
+    rows = [
+        (trained + row(nothing, base.kept[:, 1:, op]), limits.sram_bytes - fixed - base.live[op])
+        for op in range(len(base.live))
+    ]
+    if limits.instructions is not None:
+        spent = row(space.bias_cost[:depths], space.weight_cost[reach:, 1:])
+        rows.append((spent, limits.instructions - base.instructions))
+    if any(room < 0 for _, room in rows):
+        return None
+    one_depth = row(np.ones(depths), np.zeros(shape))
+    one_ratio = np.zeros((len(layers), count))
+    for i in range(len(layers)):
+        one_ratio[i, depths + i * shape[1] : depths + (i + 1) * shape[1]] = 1
+    constraints = [
+        LinearConstraint(np.array([r for r, _ in rows]), -np.inf, np.array([b for _, b in rows])),
+        LinearConstraint(one_depth[None, :], 1, 1),
+    ]
+    if len(layers):
+        constraints.append(LinearConstraint(one_ratio, -np.inf, 1))
+    with _quiet():
+        result = milp(
+            -row(gains.bias[:depths], gains.weights[reach:, 1:]),
+            integrality=np.ones(count),
+            bounds=Bounds(0, 1),
+            constraints=constraints,
+            options={"time_limit": SECONDS, "mip_rel_gap": 1e-6},
+        )
+    if result.x is None:
+        return None
+    chosen = result.x > 0.5
+    ratios = [0] * len(space.layers)
+    for i, picks in enumerate(chosen[depths:].reshape(shape)):
+        ratios[reach + i] = int(np.flatnonzero(picks)[0]) + 1 if picks.any() else 0
+    return Candidate(int(np.flatnonzero(chosen[:depths])[0]), tuple(ratios))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """HiGHS writes remarks to this process's standard output, whatever it is told."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
