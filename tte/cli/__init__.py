@@ -19,12 +19,14 @@ from tte.cli.flash import flash_command
 from tte.cli.inspect import inspect_command
 from tte.cli.ops import ops_command
 from tte.cli.report import report_command
+from tte.cli.search import search_command
 from tte.cli.serve import serve_command
 from tte.cli.train import train_command
 from tte.cli.weights import weights_app
 
 COMMANDS = (
     ("compile", compile_command),
+    ("search", search_command),
     ("emulate", emulate_command),
     ("train", train_command),
     ("serve", serve_command),

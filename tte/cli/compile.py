@@ -28,6 +28,7 @@ from tte.cli.output import name_of, show
 from tte.cli.project import check_model, check_output, write_project
 
 MAX_BATCH = 4096
+AUTO = "auto"  # `--update auto`: what a quick search finds for the memory there is
 
 
 def compile_command(
@@ -44,7 +45,9 @@ def compile_command(
     update: Annotated[
         str,
         typer.Option(
-            "--update", metavar="SPEC", help="What trains: head, bias:K, last:K, full or a file."
+            "--update",
+            metavar="SPEC",
+            help="What trains: head, bias:K, last:K, full, auto or a file.",
         ),
     ] = "head",
     sram: Annotated[
@@ -155,7 +158,12 @@ def compile_command(
     check_output(output)
     check_model(model)
     dataset = load_dataset(data)
-    program = compile_model(model, dataset, options)
+    if update == AUTO:
+        from tte.search.run import compile_auto
+
+        program = compile_auto(model, dataset, options)
+    else:
+        program = compile_model(model, dataset, options)
     report, without = write_project(program, output, options.board, dataset, name_of(compiler))
     show(report, json, quiet)
     if without is not None:

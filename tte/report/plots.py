@@ -30,7 +30,7 @@ def write_plots(report: Mapping[str, Any], folder: Path) -> list[Path]:
         centres = [min(i + span / 2, len(loss)) for i in range(0, len(loss), span)]
         axes.plot(centres, averages, label=f"mean of {span} steps")
         axes.legend()
-        written.append(_save(figure, folder / "loss.png"))
+        written.append(save(figure, folder / "loss.png"))
     ops = sorted(report["instructions"]["by_op"], key=lambda op: op["instructions"])[-TOP_OPS:]
     if ops:
         figure = Figure(figsize=(8, 1 + 0.25 * len(ops)), layout="constrained")
@@ -39,7 +39,7 @@ def write_plots(report: Mapping[str, Any], folder: Path) -> list[Path]:
         # Names come from the model file: '$' would start a formula.
         names = [str(op["op"])[:50].replace("$", r"\$") for op in ops]
         axes.set_yticks(range(len(ops)), names)
-        written.append(_save(figure, folder / "instructions.png"))
+        written.append(save(figure, folder / "instructions.png"))
     live = (report.get("plan") or {}).get("live") or []
     if live:
         figure = Figure(figsize=(8, 3.5), layout="constrained")
@@ -47,11 +47,11 @@ def write_plots(report: Mapping[str, Any], folder: Path) -> list[Path]:
         axes.bar(range(len(live)), [entry["bytes"] for entry in live], width=1.0)
         axes.axhline(report["memory"]["arena_bytes"], color="black", linewidth=0.8, label="arena")
         axes.legend()
-        written.append(_save(figure, folder / "memory.png"))
+        written.append(save(figure, folder / "memory.png"))
     return written
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save(figure: Any, path: Path) -> Path:
     try:
         figure.savefig(path, dpi=120)
     except OSError as error:

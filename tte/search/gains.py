@@ -41,6 +41,25 @@ def smooth(measured: Table) -> Table:
     return found
 
 
+def noise(measured: Table) -> float:
+    """Variance of smooth()'s size of a layer, from how far the measured gains are from it."""
+    shape = np.sqrt(RATIOS)
+    rest = measured - smooth(measured)
+    spread = (rest**2).sum() / (len(rest) * (np.count_nonzero(shape) - 1))
+    return float(spread / (shape @ shape))
+
+
+def shrunk(measured: Table, proxy: Table) -> Table:
+    """[layer, ratio] smoothed gains, drawn to what the proxy leads to expect, by as much as noise
+    explains their distance (empirical Bayes)."""
+    found, (sizes, expected) = smooth(measured), (smooth(measured)[:, -1], proxy[:, -1])
+    slope = max(0.0, float(sizes @ expected) / max(float(expected @ expected), 1e-30))
+    spread = float(np.square(sizes - slope * expected).mean()) if len(sizes) else 0.0
+    kept = max(0.0, 1.0 - noise(measured) / spread) if spread > 0 else 1.0
+    drawn: Table = kept * found + (1.0 - kept) * slope * proxy
+    return drawn
+
+
 def rank_correlation(a: Table, b: Table) -> float:
     """Spearman's: of the ranks, ties sharing theirs; 0 where one side is all the same."""
     ranks = [_ranks(values) for values in (a, b)]

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from tte.ir import Graph, TrainPlan
 from tte.passes.differentiate import differentiate
 from tte.passes.prune import prune
 from tte.pipeline import CompileOptions, Prepared, lower, measure_scales, prepare
-from tte.search.gains import Gains, smooth
+from tte.search.gains import Gains, shrunk
 from tte.search.pool import run_all
 from tte.search.space import RATIOS, Candidate, Space
 from tte.search.suffix import cut, features
@@ -33,6 +33,7 @@ from tte.search.trial import Outcome, Samples, Trial, make_trial
 from tte.training import BCE, CROSS_ENTROPY, target_values
 
 HELD_SHARE = 5  # one in so many training samples is held out
+NEIGHBOURS = 2  # depths on either side over which the gain of biases is averaged
 
 
 class Progress(Protocol):
@@ -62,14 +63,6 @@ class Journal:
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([key, score]) + "\n")
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A candidate to be trained on one fold."""
-
-    fold: int
-    candidate: Candidate
 
 
 class Fold:
@@ -176,22 +169,21 @@ class Bench:
     """Trains candidates on folds of the training part."""
 
     def __init__(
-        self, folds: Sequence[Fold], space: Space, steps: int, journal: Journal,
+        self, folds: Sequence[Fold], space: Space, journal: Journal,
         executor: Executor, count: int, progress: Progress,
     ) -> None:  # fmt: skip
-        self._folds, self._space, self._steps = folds, space, steps
+        self._folds, self._space = folds, space
         self._journal, self._executor, self._count = journal, executor, count
         self._progress = progress
 
-    def scores(self, title: str, candidates: Sequence[Candidate]) -> dict[Candidate, float]:
-        """Mean scores of candidates over the folds."""
-        return self.scores_of(title, {c: self._space.plan(c) for c in candidates})
-
-    def scores_of(self, title: str, plans: dict[Any, TrainPlan]) -> dict[Any, float]:
-        """Mean scores of plans over the folds, by their keys."""
+    def scores(
+        self, title: str, candidates: Sequence[Candidate], steps: int
+    ) -> dict[Candidate, float]:
+        """Mean scores of candidates over the folds, after `steps` steps."""
+        plans = {candidate: self._space.plan(candidate) for candidate in candidates}
         self._progress.phase(title, len(plans) * len(self._folds))
         keys = {
-            (name, f): fold.key(plan, self._steps)
+            (name, f): fold.key(plan, steps)
             for name, plan in plans.items()
             for f, fold in enumerate(self._folds)
         }
@@ -202,7 +194,7 @@ class Bench:
                 if key in self._journal.scores:
                     self._progress.advance()
                 else:
-                    yield key, *self._folds[f].trial(plans[name], self._steps)
+                    yield key, *self._folds[f].trial(plans[name], steps)
 
         for key, outcome in run_all(jobs(), self._executor, self._count):
             self._journal.add(key, self._folds[owner[key]].score(outcome))
@@ -222,12 +214,24 @@ class Contributions:
     bias: NDArray[np.float64]
     weights: NDArray[np.float64]
 
-    def gains(self) -> Gains:
-        bias = np.where(np.isnan(self.bias), -1.0, self.bias - self.bias[0])
-        return Gains("probability", bias, smooth(np.nan_to_num(self.weights)))
+    def gains(self, proxy: Gains) -> Gains:
+        """An additive model with its noise taken out: weights are drawn to the proxy, biases are
+        averaged over neighbouring depths."""
+        known = ~np.isnan(self.weights).any(axis=1)
+        weights = np.zeros_like(self.weights)
+        weights[known] = shrunk(self.weights[known], proxy.weights[known])
+        depths = np.flatnonzero(~np.isnan(self.bias))
+        bias = np.full(len(self.bias), -1.0)  # too deep to fit
+        bias[depths] = [
+            self.bias[max(0, d - NEIGHBOURS) : min(depths[-1], d + NEIGHBOURS) + 1].mean()
+            for d in depths
+        ]
+        bias[depths] -= self.bias[0]
+        bias[0] = 0.0
+        return Gains("probability", bias, weights)
 
 
-def measure_contributions(bench: Bench, space: Space, deepest: int) -> Contributions:
+def measure_contributions(bench: Bench, space: Space, deepest: int, steps: int) -> Contributions:
     """Trains biases alone from each layer on, then each layer's weights on top of them."""
     layers = len(space.layers)
     alone = [Candidate(depth, (0,) * layers) for depth in range(layers - deepest + 1)]
@@ -236,7 +240,7 @@ def measure_contributions(bench: Bench, space: Space, deepest: int) -> Contribut
         for i in reversed(range(deepest, layers))
         for r in range(1, len(RATIOS))
     }
-    scores = bench.scores("contributions", [*alone, *trained.values()])
+    scores = bench.scores("contributions", [*alone, *trained.values()], steps)
     bias = np.full(layers + 1, np.nan)
     weights = np.full((layers, len(RATIOS)), np.nan)
     weights[deepest:, 0] = 0.0

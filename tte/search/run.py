@@ -15,12 +15,11 @@ import numpy as np
 
 from tte.data import Dataset
 from tte.errors import DoesNotFit, TteError
-from tte.ir import TrainPlan
-from tte.pipeline import CompileOptions, Prepared, prepare
-from tte.search import exact
-from tte.search.evolve import Limits, evolve
+from tte.pipeline import CompileOptions, Prepared, check_fit, lower, prepare
+from tte.program import Program
+from tte.search.evolve import GENERATIONS, Limits
 from tte.search.fisher import Information, fisher_gains, information
-from tte.search.gains import Gains, rank_correlation
+from tte.search.gains import Gains, rank_correlation, smooth
 from tte.search.measured import (
     HELD_SHARE,
     Bench,
@@ -30,20 +29,19 @@ from tte.search.measured import (
     Progress,
     measure_contributions,
 )
+from tte.search.optimise import Optimiser, Point
 from tte.search.pool import workers
-from tte.search.space import RATIOS, Candidate, Cost, Space
+from tte.search.space import RATIOS, Candidate, Space
 
 SCHEMA = "tte-search/1"
 METHODS = ("measured", "fisher")
-FRONT_POINTS = 8
-ROUNDS = 6  # of evolution, each with what the last one's winner really took
-TRIES = 4  # candidates of a round that are compiled
+FIRMWARE_BYTES = 1024  # of SRAM for what is not the network: buffers of the line, counters
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
     """What `tte search` can be told. `steps`: of a trial; None: two epochs. `finalists`: how many
-    of the best candidates are trained themselves."""
+    of the best candidates are trained themselves, `final_steps` steps."""
 
     sram_bytes: int
     method: str = "measured"
@@ -51,18 +49,11 @@ class SearchOptions:
     max_instructions: int | None = None
     steps: int | None = None
     folds: int = 2
-    finalists: int = 6
+    finalists: int = 4
+    final_steps: int = 3000
+    generations: int = GENERATIONS
     scheduler: str | None = None
     journal: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A candidate with its gain by the model and its cost by the compiler."""
-
-    candidate: Candidate
-    gain: float
-    cost: Cost
 
 
 class Search:
@@ -142,11 +133,13 @@ def search(
     progress = progress or Silent()
     dataset = without_test(dataset)
     prepared = prepare(model, dataset, compiling)
-    limits = Limits(options.sram_bytes, options.max_instructions)
+    limits = _limits(options.sram_bytes, options.max_instructions)
     space, found, deepest = _space(prepared, compiling, options, limits)
     proxy = fisher_gains(space, found)
+    optimiser = Optimiser(space, limits, compiling.seed, options.generations)
     if options.method == "fisher":
-        best, front, gap = _optimise(space, proxy, limits, compiling.seed, progress)
+        best = optimiser.winner(proxy)
+        front, gap = optimiser.front(proxy, best), optimiser.gap(proxy)
         return Search(space, proxy, None, best, front, gap, None, {})
     if len(dataset.x_train) < 2 * HELD_SHARE:
         raise TteError(
@@ -160,15 +153,12 @@ def search(
             folds.append(Fold(model, dataset, compiling, space, deepest, index))
             progress.advance()
         steps = options.steps or 2 * folds[0].samples
-        bench = Bench(
-            folds, space, steps, Journal(options.journal), executor, count, progress
-        )  # fmt: skip
-        contributions = measure_contributions(bench, space, deepest)
-        gains = contributions.gains()
-        best, front, gap = _optimise(space, gains, limits, compiling.seed, progress)
-        finals = _finals(
-            space, gains, proxy, limits, compiling.seed, options, best, bench, progress
-        )
+        bench = Bench(folds, space, Journal(options.journal), executor, count, progress)
+        contributions = measure_contributions(bench, space, deepest, steps)
+        gains = contributions.gains(proxy)
+        best = optimiser.winner(gains)
+        front, gap = optimiser.front(gains, best), optimiser.gap(gains)
+        finals = _finals(optimiser, gains, proxy, options, best, bench)
     if finals:
         winner = max(finals, key=lambda c: (finals[c], -space.measure(c).sram_bytes))
         best = Point(winner, float(gains.of([winner])[0]), space.measure(winner))
@@ -185,17 +175,25 @@ def correlate(contributions: Contributions, proxy: Gains) -> float:
     """Rank correlation of measured and proxy gains of all layers that were measured, at full
     ratio and smoothed over ratios."""
     known = ~np.isnan(contributions.weights).any(axis=1)
-    return rank_correlation(contributions.gains().weights[known, -1], proxy.weights[known, -1])
+    measured = smooth(contributions.weights[known])
+    return rank_correlation(measured[:, -1], proxy.weights[known, -1])
 
 
-def auto_plan(prepared: Prepared, compiling: CompileOptions) -> TrainPlan:
-    """`--update auto`: the Fisher proxy's choice for the memory there is."""
+def compile_auto(model: Path, dataset: Dataset, compiling: CompileOptions) -> Program:
+    """`--update auto`: compiles what the Fisher proxy chooses for the memory there is."""
+    prepared = prepare(model, without_test(dataset), compiling)
     options = SearchOptions(compiling.sram_bytes or compiling.board.sram.size_bytes, "fisher")
-    limits = Limits(options.sram_bytes)
+    limits = _limits(options.sram_bytes)
     space, found, _ = _space(prepared, compiling, options, limits)
-    gains = fisher_gains(space, found)
-    best = _winner(space, gains, limits, compiling.seed)
-    return replace(space.plan(best.candidate), spec="auto")
+    optimiser = Optimiser(space, limits, compiling.seed, options.generations)
+    best = optimiser.winner(fisher_gains(space, found))
+    program = lower(prepared, replace(space.plan(best.candidate), spec="auto"), compiling)
+    check_fit(program)
+    return program
+
+
+def _limits(sram_bytes: int, instructions: int | None = None) -> Limits:
+    return Limits(max(1, sram_bytes - FIRMWARE_BYTES), instructions)
 
 
 def _space(
@@ -235,81 +233,20 @@ def _deepest(space: Space, limits: Limits) -> int:
     return high
 
 
-def _optimise(
-    space: Space, gains: Gains, limits: Limits, seed: int, progress: Progress
-) -> tuple[Point, list[Point], float | None]:
-    """The best candidate, the front below it, and the share of the model's best gain that the
-    evolution missed."""
-    progress.phase("search", FRONT_POINTS)
-    best = _winner(space, gains, limits, seed)
-    progress.advance()
-    least = space.measure(Candidate(0, (0,) * len(space.layers))).sram_bytes
-    points = [best]
-    for share in np.linspace(0.0, 1.0, FRONT_POINTS)[:-1]:
-        budget = int(least + share * (limits.sram_bytes - least))
-        found = _fitting(space, gains, replace(limits, sram_bytes=budget), seed, 1)
-        points += [found] if found else []
-        progress.advance()
-    gap = None
-    if exact.is_available():
-        evolved = evolve(space, gains, limits, seed)[0]
-        gain = float(gains.of([evolved])[0])
-        proven = exact.solve(space, gains, limits, gain)
-        most = gain if proven is None else float(gains.of([proven])[0])
-        gap = (most - gain) / most if most > 0 else 0.0
-    return best, pareto(points), gap
-
-
-def _winner(space: Space, gains: Gains, limits: Limits, seed: int) -> Point:
-    found = _fitting(space, gains, limits, seed, ROUNDS)
-    if found is None:
-        none = Candidate(0, (0,) * len(space.layers))
-        found = Point(none, float(gains.of([none])[0]), space.measure(none))
-    return found
-
-
-def _fitting(space: Space, gains: Gains, limits: Limits, seed: int, rounds: int) -> Point | None:
-    """The best candidate found that really fits. Where the compiler needs more than the estimate
-    said, the next round aims that much lower; where it needs less, higher."""
-    best: Point | None = None
-    aim = limits
-    for round_ in range(rounds):
-        ranked = evolve(space, gains, aim, seed + round_)
-        off = 0
-        for candidate in ranked[:TRIES]:
-            cost, gain = space.measure(candidate), float(gains.of([candidate])[0])
-            off = cost.sram_bytes - int(space.estimate([candidate])[0, 0])
-            costs = np.array([[cost.sram_bytes, cost.instructions]], float)
-            if not limits.excess(costs).any():
-                if best is None or gain > best.gain:
-                    best = Point(candidate, gain, cost)
-                break
-        aim = replace(limits, sram_bytes=max(1, limits.sram_bytes - off))
-    return best
-
-
 def _finals(
-    space: Space, gains: Gains, proxy: Gains, limits: Limits, seed: int, options: SearchOptions,
-    best: Point, bench: Bench, progress: Progress,
+    optimiser: Optimiser, gains: Gains, proxy: Gains, options: SearchOptions, best: Point,
+    bench: Bench,
 ) -> dict[Candidate, float]:  # fmt: skip
     """Held-out scores of the most promising candidates, trained as they are: the winner, what
     the proxy would have chosen, and other good ones of the evolution."""
     if not options.finalists:
         return {}
-    chosen = dict.fromkeys([best.candidate, _winner(space, proxy, limits, seed).candidate])
+    chosen = dict.fromkeys([best.candidate, optimiser.winner(proxy).candidate])
     for other in range(1, 4 * options.finalists):
         if len(chosen) >= options.finalists:
             break
-        point = _fitting(space, gains, limits, seed + 1000 * other, 1)
+        seed = optimiser.seed + 1000 * other
+        point = optimiser.fitting(gains, optimiser.limits, seed, 1)
         if point is not None:
             chosen[point.candidate] = None
-    return bench.scores("finalists", list(chosen)[: options.finalists])
-
-
-def pareto(points: Sequence[Point]) -> list[Point]:
-    """Those that no other beats in bytes and gain, by bytes."""
-    front: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.cost.sram_bytes, -p.gain)):
-        if not front or point.gain > front[-1].gain:
-            front.append(point)
-    return front
+    return bench.scores("finalists", list(chosen)[: options.finalists], options.final_steps)

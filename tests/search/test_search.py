@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search: limits, proof, seeds, interruption, and what it may look at."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tte.data import Dataset
+from tte.errors import DoesNotFit
+from tte.pipeline import CompileOptions, Prepared
+from tte.search import exact, measured
+from tte.search.evolve import Limits, evolve
+from tte.search.fisher import Information, fisher_gains, information
+from tte.search.gains import Gains, rank_correlation, shrunk, smooth
+from tte.search.optimise import pareto
+from tte.search.run import SearchOptions, search
+from tte.search.space import RATIOS, Candidate, Space
+
+TIGHT = 11_500  # bytes: the head and the layer before it
+
+
+@pytest.fixture(scope="module")
+def found(prepared: Prepared, space: Space) -> Information:
+    return information(prepared, space.layers, space.head)
+
+
+@pytest.fixture(scope="module")
+def gains(space: Space, found: Information) -> Gains:
+    return fisher_gains(space, found)
+
+
+def test_fisher_information_is_the_mean_square_of_single_gradients(
+    prepared: Prepared, space: Space, found: Information
+) -> None:
+    few = replace(prepared, codes=prepared.codes[:2], labels=prepared.labels[:2])
+    both = information(few, space.layers, space.head)
+    ones = [
+        information(
+            replace(prepared, codes=prepared.codes[i : i + 1], labels=prepared.labels[i : i + 1]),
+            space.layers,
+            space.head,
+        )
+        for i in range(2)
+    ]
+    for layer in space.layers:
+        mean = sum(one.channels[layer] for one in ones) / 2
+        np.testing.assert_allclose(both.channels[layer], mean)
+        assert found.bias[layer] > 0
+
+
+@pytest.mark.parametrize("sram", [14_000, 24_000, 36_000])
+def test_the_evolution_is_close_to_the_proven_best(sram: int, space: Space, gains: Gains) -> None:
+    pytest.importorskip("scipy")
+    limits = Limits(sram)
+    best = evolve(space, gains, limits, 0)[0]
+    gain = float(gains.of([best])[0])
+    proven = exact.solve(space, gains, limits, 0.0)
+    assert proven is not None
+    most = float(gains.of([proven])[0])
+    assert not limits.excess(space.estimate([proven])).any()
+    assert 0.97 * most <= gain <= most * (1 + 1e-6)
+    assert exact.solve(space, gains, limits, most * 1.001) is None
+
+
+def test_the_proof_agrees_with_trying_everything(space: Space, gains: Gains) -> None:
+    """With gains for three layers only, so that everything can be tried."""
+    pytest.importorskip("scipy")
+    few = gains.weights.copy()
+    few[:-3] = 0
+    small = Gains("test", gains.bias * 0.1, few)
+    layers = len(space.layers)
+    every = [
+        Candidate(depth, (*(0,) * (layers - 3), *ratios))
+        for depth in range(layers + 1)
+        for ratios in itertools.product(range(len(RATIOS)), repeat=3)
+    ]
+    limits = Limits(22_000, 900_000)
+    fits = limits.excess(space.estimate(every)) == 0
+    proven = exact.solve(space, small, limits, 0.0)
+    assert proven is not None
+    assert small.of([proven])[0] == pytest.approx(small.of(every)[fits].max())
+
+
+def test_limits_and_seeds(space: Space, gains: Gains) -> None:
+    free = evolve(space, gains, Limits(30_000), 3, generations=20)
+    assert free == evolve(space, gains, Limits(30_000), 3, generations=20)
+    assert (space.estimate(free)[:, 0] <= 30_000).all()
+    limit = int(space.estimate(free[:1])[0, 1] * 0.8)
+    bound = evolve(space, gains, Limits(30_000, limit), 3, generations=20)
+    assert (space.estimate(bound)[:, 1] <= limit).all()
+    assert gains.of(bound[:1])[0] < gains.of(free[:1])[0]
+
+
+def test_gains_are_smoothed_and_drawn_to_the_proxy() -> None:
+    root = np.sqrt(RATIOS)
+    np.testing.assert_allclose(smooth(np.array([2 * root])), [2 * root])
+    rng = np.random.default_rng(0)
+    truth = np.abs(rng.normal(1, 0.3, 30))[:, None] * root
+    noisy = truth + rng.normal(0, 1, truth.shape) * (root > 0)
+    drawn = shrunk(noisy, truth * 7)
+    assert np.square(drawn - truth).mean() < 0.5 * np.square(smooth(noisy) - truth).mean()
+    np.testing.assert_allclose(shrunk(truth, rng.random(truth.shape)), truth)  # no noise
+    assert rank_correlation(np.array([1.0, 2, 3]), np.array([1.0, 4, 9])) == pytest.approx(1)
+    assert rank_correlation(np.array([1.0, 1, 2]), np.array([3.0, 3, 1])) == pytest.approx(-1)
+
+
+def quick(**more: Any) -> SearchOptions:
+    return SearchOptions(TIGHT, steps=4, folds=1, finalists=2, final_steps=5, generations=5, **more)
+
+
+def test_the_test_part_is_never_looked_at(
+    digits_model: Path, digits: Dataset, options: CompileOptions
+) -> None:
+    """Two test parts, of other sizes and labels: the same result, measured and by proxy; it is
+    another one where the training part differs."""
+    other = replace(digits, x_test=255 - digits.x_test[:7], y_test=digits.y_test[:7] * 0)
+    shuffled = replace(digits, y_train=digits.y_train[::-1].copy())
+    for method in ("fisher", "measured"):
+        facts = [
+            search(digits_model, data, options, replace(quick(), method=method)).facts()
+            for data in (digits, other)
+        ]
+        assert facts[0] == facts[1]
+    changed = search(digits_model, shuffled, options, replace(quick(), method="measured"))
+    assert changed.facts()["layers"] != facts[0]["layers"]
+
+
+def test_an_interrupted_search_goes_on(
+    digits_model: Path,
+    digits: Dataset,
+    options: CompileOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    journal = tmp_path / "update.journal"
+    ran: list[str] = []
+    run_all = measured.run_all
+
+    def counted(jobs: Any, executor: Any, count: int) -> Any:
+        for key, outcome in run_all(jobs, executor, count):
+            if len(ran) == 4:
+                raise KeyboardInterrupt
+            ran.append(key)
+            yield key, outcome
+
+    monkeypatch.setattr(measured, "run_all", counted)
+    with pytest.raises(KeyboardInterrupt):
+        search(digits_model, digits, options, quick(journal=journal))
+    journal.write_text(journal.read_text() + '["cut off', encoding="utf-8")
+    before = ran.copy()
+    ran[:] = [""] * 10  # from now on nothing interrupts
+    resumed = search(digits_model, digits, options, quick(journal=journal))
+    assert len(before) == 4 and not set(before) & set(ran)
+    again = search(digits_model, digits, options, quick(journal=journal))
+    assert again.facts() == resumed.facts()
+    points = resumed.front
+    assert pareto(points) == points
+
+
+def test_not_even_the_head_fits(
+    digits_model: Path, digits: Dataset, options: CompileOptions
+) -> None:
+    with pytest.raises(DoesNotFit, match="training the head alone needs"):
+        search(digits_model, digits, options, SearchOptions(6000, "fisher"))
+
+
+def tte(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tte", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_command(digits_model: Path, digits: Dataset, tmp_path: Path) -> None:
+    data, update = tmp_path / "data.npz", tmp_path / "update.json"
+    np.savez(
+        data, x_train=digits.x_train, y_train=digits.y_train,
+        x_test=digits.x_test, y_test=digits.y_test,
+    )  # fmt: skip
+    common = (digits_model, "--board", "mps2-an386", "--data", data)
+    done = tte(
+        "search", *common, "--sram", "24K", "--method", "fisher", "--channels", "gradient",
+        "-o", update, "--json", "-",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["schema"] == "tte-search/1" and facts["best"]["sram_bytes"] <= 24 << 10
+    assert len(facts["front"]) > 2 and (tmp_path / "update.png").is_file()
+    assert json.loads(update.read_text()) == facts["best"]["update"]
+    for spec in (update, tmp_path / "update.1.json", "auto"):
+        compiled = tte(
+            "compile", *common, "--update", spec, "--sram", "24K", "-o", tmp_path / "p", "--quiet"
+        )
+        assert compiled.returncode == 0, compiled.stderr
+    small = tte("search", *common, "--sram", "2K", "--method", "fisher", "-o", update)
+    assert small.returncode == 3 and "SRAM" in small.stderr
