@@ -48,41 +48,35 @@ def test_a_measured_candidate_is_what_compile_makes(
         assert cost.instructions == CostModel.of(options.board).step(program.graph)
 
 
-def check_estimate(space: Space, count: int, sram: float, instructions: float) -> None:
-    """Within these shares, and within a quarter of them on average."""
+def off_by(space: Space, count: int) -> np.ndarray:
+    """How far the estimate is off, as a share: [candidate, (SRAM, instructions)]."""
     candidates = some(space, count)
-    measured = np.array(
-        [[c.sram_bytes, c.instructions] for c in map(space.measure, candidates)], float
-    )
-    off = np.abs(space.estimate(candidates) / measured - 1)
-    assert off[:, 0].mean() < sram / 4 and off[:, 0].max() < sram
-    assert off[:, 1].max() < instructions
+    costs = [space.measure(candidate) for candidate in candidates]
+    measured = np.array([[cost.sram_bytes, cost.instructions] for cost in costs], float)
+    return np.abs(space.estimate(candidates) / measured - 1)
 
 
 def test_the_estimate_is_close(space: Space) -> None:
-    check_estimate(space, 16, sram=0.4, instructions=0.02)
+    """A tiny network, in which single buffers are a large share."""
+    off = off_by(space, 16)
+    assert np.median(off[:, 0]) < 0.03 and off[:, 0].max() < 0.5
+    assert off[:, 1].max() < 0.08
 
 
-@pytest.fixture(scope="module")
-def photo_space(shared_models: Path) -> Space:
+def test_thousands_of_photo_candidates_a_minute_close_to_the_truth(shared_models: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (4, 128, 128, 3)).astype(np.uint8)
     y = np.arange(4, dtype=np.int64)
     data = Dataset(x, y, x, y, tuple("abcd"))
     options = CompileOptions(load_board("mps2-an500"), classes=4)
     prepared = prepare(shared_models / "mcunet-5fps-int8-qdq.onnx", data, options)
-    return Space(prepared, options.board)
-
-
-def test_the_estimate_is_close_for_a_photo_network(photo_space: Space) -> None:
-    check_estimate(photo_space, 5, sram=0.12, instructions=0.01)
-
-
-def test_thousands_of_candidates_a_minute(photo_space: Space) -> None:
-    candidates = some(photo_space, 2000)
-    photo_space.estimate(candidates[:100])
+    photo = Space(prepared, options.board)
+    off = off_by(photo, 4)
+    assert off[:, 0].max() < 0.12 and off[:, 1].max() < 0.02
+    candidates = some(photo, 2000, seed=1)
+    deep = [c for c in candidates if photo.reach(c) >= 30]
     start = time.process_time()
-    photo_space.estimate(candidates)
-    assert time.process_time() - start < 30
+    photo.estimate(deep * (2000 // len(deep)))
+    assert time.process_time() - start < 20
 
 
 @pytest.mark.parametrize(("spec", "within"), [("last:3", 0.25), ("last:8", 0.25)])

@@ -117,7 +117,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[bool, float]:
     if not isinstance(entry, dict) or not set(entry) <= {"bias", "weight", "channels"}:
-        raise _invalid(path, f"layer {name!r} is not an object of bias, weight and channels", "")
+        raise _invalid(path, f"layer {name!r} is not an object of bias and weight or channels", "")
     bias, weight = entry.get("bias", False), entry.get("weight", 0.0)
     if not isinstance(bias, bool):
         raise _invalid(path, f'"bias" of layer {name!r} is {bias!r}', "use true or false")

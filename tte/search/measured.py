@@ -95,6 +95,8 @@ class Fold:
         for array in (self._x, self._y, self._held_x, self._held_y):
             digest.update(np.ascontiguousarray(array).tobytes())
         self._digest = digest.hexdigest()
+        for layer in space.layers[deepest:]:  # each cut's features come from those before it
+            self._suffix(layer)
 
     @property
     def samples(self) -> int:
