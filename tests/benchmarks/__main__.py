@@ -7,7 +7,9 @@
     gradients  cosines of the integer gradients with a floating-point implementation
     accuracy   3000 steps on the host, three seeds, two photo data sets (half an hour)
     quantisation  float and int8 scores of trained models, for docs/models.md (ten minutes)
-    all        everything but accuracy and quantisation
+    costs      fits tte/search/cost_table.py to instructions counted by unicorn (minutes)
+    search     found updates against published ones at equal SRAM (hours)
+    all        everything but accuracy, quantisation, costs and search
 
 Needs the models and data sets of ../shared. Everything goes through the command line, as a user
 would run it.
@@ -26,6 +28,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from tests.benchmarks.costs import costs
+from tests.benchmarks.search import search
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 MODEL = SHARED / "models" / "mcunet-5fps-int8-qdq.onnx"
@@ -195,8 +200,8 @@ def quantisation(scratch: Path) -> None:
     quantisation(scratch)
 
 
-BENCHMARKS = (network, layers, memory, gradients, accuracy, quantisation)
-SLOW = (accuracy, quantisation)
+BENCHMARKS = (network, layers, memory, gradients, accuracy, quantisation, costs, search)
+SLOW = (accuracy, quantisation, costs, search)
 
 
 def main() -> None:

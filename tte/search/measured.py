@@ -30,7 +30,7 @@ from tte.search.pool import run_all
 from tte.search.space import RATIOS, Candidate, Space
 from tte.search.suffix import cut, features
 from tte.search.trial import Outcome, Samples, Trial, make_trial
-from tte.training import BCE, CROSS_ENTROPY, target_values
+from tte.training import BCE, CROSS_ENTROPY, PLAIN_SGD, target_values
 
 HELD_SHARE = 5  # one in so many training samples is held out
 NEIGHBOURS = 2  # depths on either side over which the gain of biases is averaged
@@ -65,6 +65,12 @@ class Journal:
                 file.write(json.dumps([key, score]) + "\n")
 
 
+def scales_of(prepared: Prepared, plan: TrainPlan, options: CompileOptions) -> dict[str, float]:
+    """Gradient scales of a plan, which serve any plan that reaches no deeper, too."""
+    full = differentiate(prepared.forward, prepared.loss)
+    return measure_scales(prepared, prune(full, plan), options)
+
+
 class Fold:
     """The training part, split: what trains, what is held out, and a program's way to both."""
 
@@ -81,7 +87,8 @@ class Fold:
             split = replace(split, y_train=split.x_train, y_test=split.x_test)
         self._space, self._options, self._seed = space, options, options.seed + fold
         self._prepared = prepare(model, split, options)
-        self._rho = self._measure_scales(deepest)
+        biases = Candidate(len(space.layers) - deepest, (0,) * len(space.layers))
+        self._rho = scales_of(self._prepared, space.plan(biases), options)
         spec = self._prepared.input
         transform = InputTransform(spec.scale, spec.zero_point, spec.mean, spec.std)
         shape = self._prepared.codes.shape[1:]
@@ -102,13 +109,6 @@ class Fold:
     def samples(self) -> int:
         return len(self._x)
 
-    def _measure_scales(self, deepest: int) -> dict[str, float]:
-        """Gradient scales of all plans whose first trained layer is `deepest` or later."""
-        layers = len(self._space.layers)
-        plan = self._space.plan(Candidate(layers - deepest, (0,) * layers))
-        full = differentiate(self._prepared.forward, self._prepared.loss)
-        return measure_scales(self._prepared, prune(full, plan), self._options)
-
     def key(self, plan: TrainPlan, steps: int) -> str:
         """Names a trial: whatever may change its outcome goes in."""
         facts = (self._prepared.model_sha256, plan.updates, steps, self._seed, self._digest,
@@ -118,7 +118,7 @@ class Fold:
     def trial(self, plan: TrainPlan, steps: int) -> tuple[Trial, Samples]:
         """A plan as a trial on cached features."""
         prepared, samples = self._suffix(plan.updates[0].layer)
-        options = replace(self._options, stream=False, dump_dir=None)
+        options = replace(self._options, stream=False, optimizer=PLAIN_SGD, dump_dir=None)
         program = lower(prepared, plan, options, self._rho)
         return make_trial(program, sample_order(self.samples, steps, self._seed)), samples
 

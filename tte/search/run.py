@@ -200,13 +200,18 @@ def _space(
     prepared: Prepared, compiling: CompileOptions, options: SearchOptions, limits: Limits
 ) -> tuple[Space, Information, int]:
     """The space, the Fisher information of its layers, and the deepest layer that can train."""
-    plain = Space(prepared, compiling.board, streamed=compiling.stream)
+    plain = Space(
+        prepared, compiling.board, streamed=compiling.stream, optimizer=compiling.optimizer
+    )
     deepest = _deepest(plain, limits)
     found = information(prepared, plain.layers[deepest:], plain.head)
     if options.channels == "magnitude":
         return plain, found, deepest
     importance = found.importance() if options.channels == "gradient" else None
-    chosen = Space(prepared, compiling.board, options.channels, importance, compiling.stream)
+    chosen = Space(
+        prepared, compiling.board, options.channels, importance, compiling.stream,
+        compiling.optimizer,
+    )  # fmt: skip
     return chosen, found, deepest
 
 

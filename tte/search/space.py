@@ -28,11 +28,13 @@ from tte.ops import INTEGER_OPS
 from tte.ops.quantized import UpdateAttrs
 from tte.passes.differentiate import differentiate
 from tte.passes.memory import live_bytes, plan_memory
+from tte.passes.optimizer import add_optimizer
 from tte.passes.prune import prune
 from tte.passes.schedule import schedule
 from tte.passes.update import LAYER_KINDS, channel_count, pick_channels
 from tte.pipeline import Prepared, arrange
 from tte.search.costs import CostModel
+from tte.training import PLAIN_SGD, Optimizer
 
 RATIOS = (0.0, 0.125, 0.25, 0.5, 1.0)
 CHOICES = ("magnitude", "gradient", "first")
@@ -68,6 +70,7 @@ class Space:
         channel_choice: str = "magnitude",
         importance: Mapping[str, NDArray[np.float64]] | None = None,
         streamed: bool = True,
+        optimizer: Optimizer = PLAIN_SGD,
     ) -> None:
         ops = [op for op in prepared.forward.ops if op.kind in LAYER_KINDS]
         if len(ops) < 2:
@@ -82,6 +85,7 @@ class Space:
         self._forward = prepared.forward
         self._full = differentiate(prepared.forward, prepared.loss)
         self._choice, self._importance, self._streamed = channel_choice, importance or {}, streamed
+        self._optimizer = optimizer
         self._costs = CostModel.of(board)
         self._measured: dict[Candidate, Cost] = {}
         self._bases: dict[int, _Base] = {}
@@ -139,7 +143,8 @@ class Space:
 
     def cost(self, plan: TrainPlan) -> Cost:
         """What the compiler makes of any plan."""
-        graph, order, _ = arrange(prune(self._full, plan), self._streamed)
+        trained = add_optimizer(prune(self._full, plan), self._optimizer)
+        graph, order, _ = arrange(trained, self._streamed)
         arena = plan_memory(graph, order).arena_bytes
         sram = arena + _trained_bytes(graph) + self.board.stack_reserve_bytes
         return Cost(sram, self._costs.step(graph))
@@ -229,9 +234,10 @@ class Space:
         return found
 
     def _bytes(self, layer: str, param: str) -> int:
-        """Of a parameter and all that is kept beside it."""
+        """Of a parameter and what is kept beside it: a residual, and a velocity with its own."""
         update = self._updates_of(layer)[param]
-        return sum(self._full[name].type.size_bytes for name in update.outputs if name)
+        once = sum(self._full[name].type.size_bytes for name in update.outputs if name)
+        return once * (2 if self._optimizer.has_velocity else 1)
 
     @cached_property
     def head_bytes(self) -> int:
