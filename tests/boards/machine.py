@@ -262,7 +262,7 @@ class Machine:
         """Up to `most` bytes of the line, each with its interrupt."""
         for byte in self._line[:most]:
             self.chip.serial.put(byte)
-            assert self.chip.serial.interrupts()
+            assert self.chip.serial.interrupts(), "a byte raises no interrupt"
             self._interrupt(16 + self.irq)
             assert not self.chip.serial.interrupts(), "the handler left the interrupt pending"
         del self._line[:most]

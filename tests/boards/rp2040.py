@@ -220,7 +220,8 @@ class Rp2040(Chip):
         uc = machine.uc
         self._steps.clear()
         stage = bytes(uc.mem_read(_FLASH, 256))
-        assert struct.unpack_from("<I", stage, 252) == (boot_crc(stage[:252]),)
+        (crc,) = struct.unpack_from("<I", stage, 252)
+        assert crc == boot_crc(stage[:252]), "the boot ROM refuses the second stage"
         uc.mem_write(_BOOT_COPY, stage)
         uc.ctl_flush_tb()  # code that is translated already would run past the end
         uc.emu_start(_BOOT_COPY | 1, self._program() & ~1, count=100)

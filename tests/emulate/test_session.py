@@ -67,7 +67,7 @@ def test_known_answers(open_fake: OpenFake) -> None:
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "zig", "clang"])
-@pytest.mark.parametrize("board", ["mps2-an385", "mps2-an386", "mps2-an500"])
+@pytest.mark.parametrize("board", ["mps2-an385", "mps2-an386", "mps2-an500", "mps2-an505"])
 def test_answers_are_equal_everywhere(board: str, compiler: str, open_fake: OpenFake) -> None:
     with open_fake("host") as session:
         expected = conversation(session)
@@ -81,7 +81,7 @@ def test_answers_are_equal_everywhere(board: str, compiler: str, open_fake: Open
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "zig"])
-@pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
+@pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500", "mps2-an505"])
 def test_counts_are_exact(board: str, compiler: str, open_fake: OpenFake) -> None:
     with open_fake("qemu", board, compiler=compiler) as session:
         session.set_learning_rate(0.5)
@@ -124,7 +124,7 @@ def test_the_sram_limit_holds(emulator: str, limit: int, open_fake: OpenFake) ->
     assert "in misbehave+0x" in caught.value.where
 
 
-@pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
+@pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500", "mps2-an505"])
 @pytest.mark.parametrize("emulator", EMULATORS)
 def test_a_stack_overflow_is_called_by_its_name(
     emulator: str, board: str, open_fake: OpenFake

@@ -133,6 +133,8 @@ RUNS = [
     ("narrow", "qemu", "mps2-an500", "gcc"),
     ("full", "qemu", "mps2-an500", "zig"),
     ("full", "qemu", "mps2-an385", "gcc"),
+    ("full", "qemu", "mps2-an505", "gcc"),
+    ("narrow", "unicorn", "mps2-an505", "zig"),
     ("full", "unicorn", "generic-m0plus", "gcc"),
     ("narrow", "unicorn", "generic-m0plus", "zig"),
 ]

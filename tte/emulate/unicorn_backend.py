@@ -30,10 +30,12 @@ _CPUS = {
     "cortex-m3": arm.UC_CPU_ARM_CORTEX_M3,
     "cortex-m4": arm.UC_CPU_ARM_CORTEX_M4,
     "cortex-m7": arm.UC_CPU_ARM_CORTEX_M7,
+    "cortex-m33": arm.UC_CPU_ARM_CORTEX_M33,
 }
 _PAGE_BYTES = 4096
 _SYSTEM_ORIGIN, _SYSTEM_BYTES = 0xE000_0000, 0x10_0000
-_TIMER_ORIGIN, _TIMER_VALUE = 0x4000_0000, 4
+_TIMER_VALUE = 4
+_INSTRUCTION_NS = 64
 _NOWHERE = 0xFFFF_FFFE  # never executed: the firmware ends by semihosting
 _BREAKPOINT_EXCEPTION = 7
 _SEMIHOSTING_BKPT = b"\xab\xbe"
@@ -62,6 +64,8 @@ class UnicornTransport:
         self._program = program
         self._limit_s = limit_s
         self._storage = board.storage
+        self._timer_origin = board.peripherals.origin
+        self._tick_ns = 10**9 // board.clock_hz
         self._image = read_image(elf_path)
         limits = program["memory"]
         self._memory = faults.MemoryMap(
@@ -143,7 +147,7 @@ class UnicornTransport:
         if self._storage is not None:
             uc.mem_map(self._storage.origin, _pages(self._storage.size_bytes), read | write)
         uc.mem_map(_SYSTEM_ORIGIN, _SYSTEM_BYTES, read | write)
-        uc.mmio_map(_TIMER_ORIGIN, _PAGE_BYTES, self._read_timer, None, lambda *_: None, None)
+        uc.mmio_map(self._timer_origin, _PAGE_BYTES, self._read_timer, None, lambda *_: None, None)
         self._guard(memory.flash_origin, memory.flash_limit_bytes)
         self._guard(memory.sram_origin, memory.sram_limit_bytes)
 
@@ -255,10 +259,11 @@ class UnicornTransport:
         return on_block
 
     def _read_timer(self, uc: Any, offset: int, size: int, data: Any) -> int:
-        """CMSDK timer: counts down from 2^32 - 1, 8 ticks every 5 counted instructions."""
+        """CMSDK timer: counts down from 2^32 - 1, one instruction every 64 ns."""
         if offset != _TIMER_VALUE:
             return 0
-        return (0xFFFF_FFFF - sum(self._counts.values()) * 8 // 5) & 0xFFFF_FFFF
+        passed_ns = sum(self._counts.values()) * _INSTRUCTION_NS
+        return (0xFFFF_FFFF - passed_ns // self._tick_ns) & 0xFFFF_FFFF
 
     # ---- semihosting --------------------------------------------------------------------
 

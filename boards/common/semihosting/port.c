@@ -20,8 +20,9 @@ enum {
     EXIT_CHANNEL_LOST = 3
 };
 
-/* Counts down at 25 MHz of emulated time. */
-#define TIMER ((volatile struct { uint32_t control, value, reload, interrupt; } *)0x40000000u)
+/* Counts down, a tick every cycle of the clock, of emulated time. */
+#define TICK_NS (1000000000u / TTE_CLOCK_HZ)
+#define TIMER ((volatile struct { uint32_t control, value, reload, interrupt; } *)TTE_PERIPHERALS)
 
 static int32_t input_handle, output_handle;
 
@@ -86,9 +87,9 @@ void tte_port_write(const void *data, size_t bytes)
     }
 }
 
-/* With one instruction every 64 ns (QEMU: -icount shift=6,sleep=off) the 40 ns ticks of the timer
- * count instructions: k instructions are floor(k * 8 / 5) ticks, so k = ceil(ticks * 5 / 8),
- * exactly. Ticks are summed in 64 bits: two readings may lie 2^32 ticks, or 2.68e9
+/* With one instruction every 64 ns (QEMU: -icount shift=6,sleep=off) the ticks of the timer, shorter
+ * ones, count instructions: k instructions are floor(k * 64 / tick) ticks, so k = ceil(ticks * tick /
+ * 64), exactly. Ticks are summed in 64 bits: two readings may lie 2^32 ticks, or 2.68e9
  * instructions, apart before their difference is wrong. */
 uint32_t tte_port_instructions(void)
 {
@@ -97,7 +98,7 @@ uint32_t tte_port_instructions(void)
     const uint32_t now = TIMER->value;
     ticks += last - now;
     last = now;
-    return (uint32_t)((ticks * 5u + 7u) >> 3);
+    return (uint32_t)((ticks * TICK_NS + 63u) >> 6);
 }
 
 void tte_port_report(const char *line)
