@@ -127,6 +127,7 @@ class Machine:
 
     name = "unicorn"
     version = str(unicorn.__version__)
+    counted = None
 
     def __init__(
         self,

@@ -94,7 +94,7 @@ class Machine:
         self.log: Any = None
         self.vectors = 0
         self.UnexpectedReads = self.UnexpectedWrites = 0
-        self.whole = self.blocks = 0  # executed until the last stop, and since then
+        self.ExecutedInstructions = self.end = 0
         self.resets = False
         self.bad: int | None = None  # the address of a bus fault to come
         self.lengths: dict[tuple[int, int], int] = {}
@@ -102,10 +102,6 @@ class Machine:
         unmapped = unicorn.UC_HOOK_MEM_READ_UNMAPPED | unicorn.UC_HOOK_MEM_WRITE_UNMAPPED
         self.uc.hook_add(unmapped, self.on_unmapped)
         self.uc.hook_add(unicorn.UC_HOOK_MEM_WRITE, self.on_reset, begin=AIRCR, end=AIRCR)
-
-    @property
-    def ExecutedInstructions(self) -> int:
-        return self.whole + self.blocks
 
     def load(self, path: str) -> None:
         for address, content in read_image(Path(path)).segments:
@@ -125,16 +121,14 @@ class Machine:
         self.uc.reg_write(arm.UC_ARM_REG_PC, start | 1)
 
     def run(self, ms: int) -> None:
-        end = self.whole + ms * self.instructions_per_ms
-        while self.whole < end:
+        """As many instructions as the time has, up to the end of a basic block."""
+        self.end += ms * self.instructions_per_ms
+        while self.ExecutedInstructions < self.end:
             pc = self.uc.reg_read(arm.UC_ARM_REG_PC)
             try:
-                self.uc.emu_start(pc | 1, 0xFFFFFFFE, count=end - self.whole)
+                self.uc.emu_start(pc | 1, 0xFFFFFFFE)
             except unicorn.UcError:
                 self.abort()
-            stopped = self.resets or self.bad is not None
-            self.whole = self.whole + self.blocks if stopped else end
-            self.blocks = 0
             if self.resets:
                 self.resets = False
                 self.reset()
@@ -155,10 +149,13 @@ class Machine:
         time.sleep(3600)
 
     def on_block(self, uc: Any, address: int, size: int, data: Any) -> None:
+        if self.ExecutedInstructions >= self.end:
+            uc.emu_stop()  # before this block, which comes again
+            return
         key = address, size
         if key not in self.lengths:
             self.lengths[key] = _thumb_instructions(bytes(uc.mem_read(address, size)))
-        self.blocks += self.lengths[key]
+        self.ExecutedInstructions += self.lengths[key]
 
     def on_reset(self, uc: Any, kind: int, at: int, size: int, value: int, data: Any) -> None:
         if value == 0x05FA0004:

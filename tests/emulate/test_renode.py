@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import select
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -200,7 +203,7 @@ def test_without_a_request_it_runs_only_as_long_as_it_may(
         before = transport.instructions_in_all  # type: ignore[attr-defined]
         assert transport.receive(0.003) == b""
         ran = transport.instructions_in_all - before  # type: ignore[attr-defined]
-        assert ran == 3 * 25_000
+        assert 0 <= ran - 3 * 25_000 < 100
 
 
 def test_a_renode_that_hangs_is_killed(
@@ -336,7 +339,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory, digits_model: Path) -> Pa
     folder = tmp_path_factory.mktemp("compiled")
     x = np.random.default_rng(0).integers(0, 256, (80, 16, 16, 1)).astype(np.uint8)
     y = np.arange(80) % 10
-    np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x[:20], y_test=y[:20])
+    np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x[:3], y_test=y[:3])
     arguments = ["--board", "mps2-an386", "--data", "data.npz", "-o", "project", "-q"]
     command = [sys.executable, "-m", "tte", "compile", str(digits_model), *arguments]
     subprocess.run(command, cwd=folder, check=True)
@@ -402,6 +405,66 @@ def test_the_recorded_session_is_the_same_every_time(compiled: Path) -> None:
     script = read_script((compiled / "renode" / "session.resc").read_text())[-1].arguments[0]
     written = "".join(re.findall(r'^digits \+= "([0-9a-f]+)"$', script, re.MULTILINE))
     assert bytes.fromhex(written) == b"".join(recorded)
+
+
+def report_of(project: Path, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tte", *arguments, "--data", str(project.parent / "data.npz")]
+    command += ["--steps", "2", "--quiet", "--json", "-"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+@pytest.fixture(scope="module")
+def trained(compiled: Path) -> dict[str, Any]:
+    """The report of unicorn."""
+    return report_of(compiled, "emulate", str(compiled))
+
+
+def test_a_real_network_ends_in_the_same_state(
+    compiled: Path, trained: dict[str, Any], misbehave: Misbehave
+) -> None:
+    report = report_of(compiled, "emulate", str(compiled), "--emulator", "renode")
+    assert report["state_sha256"] == trained["state_sha256"]
+    assert report["training"]["loss"] == trained["training"]["loss"]
+    found, other = (r["instructions"] for r in (report, trained))
+    less = other["train_step"] - found["train_step"]
+    assert 0 < less < 50 and other["inference"] - found["inference"] == less
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="QEMU is not installed")
+def test_tte_train_reaches_an_emulator_behind_a_socket(
+    compiled: Path, trained: dict[str, Any]
+) -> None:
+    """As renode/emulate.resc offers it, here of QEMU."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        qemu = ["qemu-system-arm", "-M", "mps2-an386", "-display", "none", "-monitor", "none"]
+        qemu += ["-kernel", str(compiled / "build" / "renode.elf"), "-serial", f"tcp:{place}"]
+        process = subprocess.Popen(qemu, stdin=subprocess.DEVNULL)
+        try:
+            line, _ = server.accept()
+            with socket.create_server(("127.0.0.1", 0)) as front:
+                port = f"socket://127.0.0.1:{front.getsockname()[1]}"
+                threading.Thread(target=join, args=(front, line), daemon=True).start()
+                report = report_of(compiled, "train", str(compiled), "--port", port)
+        finally:
+            process.kill()
+            process.wait()
+    assert report["state_sha256"] == trained["state_sha256"]
+
+
+def join(front: socket.socket, line: socket.socket) -> None:
+    """Carries bytes between the first that connects and a line, both ways."""
+    client, _ = front.accept()
+    ends = {client: line, line: client}
+    while True:
+        for end in select.select(list(ends), [], [])[0]:
+            data = end.recv(65536)
+            if not data:
+                return
+            ends[end].sendall(data)
 
 
 # ---- the port in QEMU, whose MPS2 boards have the same serial line -----------------------

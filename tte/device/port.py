@@ -95,7 +95,8 @@ def _open(port: str, baud: int) -> Any:
             hint="pip install 'tiny-training-engine[device]'",
         ) from error
     try:
-        opened = serial.Serial(
+        # socket://HOST:PORT is the line of an emulator.
+        opened = serial.serial_for_url(
             port, baud, timeout=_POLL_S, write_timeout=_WRITE_LIMIT_S, exclusive=True
         )
         opened.reset_input_buffer()
