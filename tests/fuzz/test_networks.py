@@ -27,9 +27,11 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_random_networks(part: int, objects: Path) -> None:
+def test_random_networks(part: int, objects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("arm-none-eabi-gcc") is None:
         pytest.skip("arm-none-eabi-gcc is not installed")
+    if not NIGHTLY:  # compiling takes most of the time
+        monkeypatch.setattr("tte.build.OPTIMISE_FLAG", "-O1")
 
     @seed(part)
     @settings(
