@@ -149,3 +149,33 @@ def test_an_error_reaches_the_host() -> None:
         device.metrics()
     assert caught.value.status == 4
     device.metrics()
+
+
+class Batches:
+    """A stream without a line to a board that reads one frame, then all that is there, and so on:
+    it has answered the first before it sees the others."""
+
+    bits_per_s = None
+
+    def __init__(self) -> None:
+        self.board, self.sent, self.takes_all = Board(), b"", True
+
+    def send(self, data: bytes) -> None:
+        self.sent += data
+
+    def receive(self, timeout_s: float | None) -> bytes:
+        self.takes_all = not self.takes_all
+        end = len(self.sent) if self.takes_all else self.sent.index(0, 1) + 1
+        data, self.sent = self.sent[:end], self.sent[end:]
+        return self.board.serve(data)
+
+
+def test_after_a_refused_write_nothing_is_sent_too_early() -> None:
+    """A board drops what follows a command before its answer."""
+    device = Device(Link(Batches()), fake_program("mps2-an386", 262144))
+    device.hello()
+    for _ in range(5):
+        device.link.post(struct.pack("<BI", 99, 0))
+        with pytest.raises(CommandRefused):
+            device.metrics()
+    assert device.link.frames_again == 0

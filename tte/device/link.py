@@ -94,6 +94,7 @@ class Link:
         self._gap: int | None = None  # the sequence that was last sent again for a GAP
         self._awaited: tuple[int, int] | None = None  # the command and sequence of an answer
         self._answer: Frame | None = None
+        self._refused: int | None = None  # why a WRITE before the command was
         self._pauses = 0
         self._heard = 0.0  # when the last sound frame came
         self.frames_again = 0  # frames that were sent again
@@ -129,8 +130,9 @@ class Link:
             self._wait()
 
     def call(self, command: int, payload: bytes = b"") -> bytes:
-        """Sends a request and waits for its answer's payload."""
-        self._answer = None
+        """Sends a request and waits for its answer's payload, also where a WRITE before it was
+        refused: a device drops what follows a request that it has not answered."""
+        self._answer = self._refused = None
         self._awaited = (command | ANSWER, self._sequence)
         self._send(command, payload, True)
         self._heard = time.monotonic()
@@ -139,8 +141,9 @@ class Link:
         answer = self._answer
         self._awaited = None
         self._forget_pending()
-        if answer.detail != OK:
-            raise CommandRefused(answer.detail)
+        status = self._refused or answer.detail
+        if status != OK:
+            raise CommandRefused(status)
         return answer.payload
 
     # ---- sending ------------------------------------------------------------------------
@@ -220,7 +223,9 @@ class Link:
         if frame.command == ACCEPTED | ANSWER:
             self._take_accepted(frame)
         elif frame.command == WRITE | ANSWER:
-            raise CommandRefused(frame.detail)
+            if self._awaited is None:
+                raise CommandRefused(frame.detail)
+            self._refused = self._refused or frame.detail
         elif (frame.command, frame.sequence) == self._awaited:
             self._answer = frame
 
