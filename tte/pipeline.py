@@ -288,13 +288,15 @@ def check_fit(program: Program) -> None:
         peak = program.graph.ops[memory.peak_op]
         sizes = {name: program.graph[name].type.size_bytes for name in program.trained}
         trained = sorted(sizes.items(), key=lambda item: -item[1])
+        velocities = program.optimizer.has_velocity
         raise DoesNotFit(
             what=f"the program needs {sram} bytes of SRAM, the limit is {program.sram_limit_bytes}",
             where=f"peak at {peak.name} ({peak.kind})",
             why=f"arena {memory.arena_bytes}, trained tensors {program.trainable_bytes}, "
             f"stack {stack}; live at the peak (bytes):\n{_rows(memory.peak)}\n"
             f"largest trained tensors (bytes):\n{_rows(trained)}",
-            hint="train less (--update), raise --sram, or use a smaller input",
+            hint="train less (--update), raise --sram, or use a smaller input"
+            + ("; without --momentum and --batch velocities go" if velocities else ""),
         )
     limits = enforced_limits(
         program.board, program.sram_limit_bytes, 0, stack, program.trainable_bytes
