@@ -2,7 +2,8 @@
 """`python -m tests.benchmarks [BENCHMARK]`: the numbers of the README and of docs/performance.md.
 
     network    SRAM, flash and instructions of a training step on both emulated boards
-    layers     instructions per multiplication of every layer of that step, forward and backward
+    layers     instructions per multiplication of every layer of that step, forward and backward,
+               what is alive at the peak of memory, and plots of both
     memory     arena and lower bound of three networks with all their published updates
     gradients  cosines of the integer gradients with a floating-point implementation
     accuracy   3000 steps on the host, three seeds, two photo data sets (half an hour)
@@ -95,9 +96,12 @@ def layers(scratch: Path) -> None:
     from tte.build import build_firmware, find_compiler
     from tte.data import InputTransform, load_dataset
     from tte.emulate.session import open_session
+    from tte.report.plots import write_plots
+    from tte.report.tables import peak_table, streams_table
 
     folder = scratch / "layers"
-    compile_to(folder, BOARDS[1], "flowers5_128", 10, "49kb")
+    plan = scratch / "plan.json"
+    compile_to(folder, BOARDS[1], "flowers5_128", 10, "49kb", "--json", plan)
     program = json.loads((folder / "program.json").read_text(encoding="utf-8"))
     board = load_board(BOARDS[1])
     firmware = build_firmware(folder, board, find_compiler(board))
@@ -117,7 +121,14 @@ def layers(scratch: Path) -> None:
         share = f"{100 * count / counts.total:.1f} %"
         kernel = op["kernel"].removeprefix("tte_")
         table.add_row(op["op"], kernel, f"{macs:,}" if macs else "", f"{count:,}", ratio, share)
-    console.print(table)
+    report = json.loads(plan.read_text(encoding="utf-8"))
+    report["instructions"]["by_op"] = [
+        {"op": op["op"], "instructions": count}
+        for op, count in zip(program["ops"], counts.by_op, strict=True)
+    ]
+    console.print(table, peak_table(report), streams_table(report))
+    for plot in write_plots(report, scratch):
+        console.print(f"plotted: {plot}")
 
 
 def memory(scratch: Path) -> None:
@@ -215,11 +226,14 @@ def main() -> None:
         default="all",
         choices=["all", *(benchmark.__name__ for benchmark in BENCHMARKS)],
     )
-    what = parser.parse_args().what
-    with tempfile.TemporaryDirectory() as folder:
+    parser.add_argument("--keep", type=Path, help="folder for projects, reports and plots")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         for benchmark in BENCHMARKS:
-            if what == benchmark.__name__ or (what == "all" and benchmark not in SLOW):
-                benchmark(Path(folder))
+            if args.what == benchmark.__name__ or (args.what == "all" and benchmark not in SLOW):
+                benchmark(folder)
 
 
 if __name__ == "__main__":

@@ -53,20 +53,20 @@ def chained(graph: Graph) -> Graph:
 
 @pytest.mark.parametrize(("net", "scheme"), CASES)
 @pytest.mark.parametrize("streamed", [False, True])
-def test_the_arena_is_close_to_the_lower_bound(
+def test_the_arena_is_the_lower_bound(
     net: str, scheme: str, streamed: bool, shared_models: Path
 ) -> None:
     graph = training_graph(shared_models, net, scheme)
     whole = max(live_bytes(*schedule(graph)))
     if streamed:
         graph = chained(graph)
-    memory = check_plan(graph, limit=1.03)
+    memory = check_plan(graph, limit=1.0)
     if streamed:
         assert memory.lower_bound_bytes < 0.8 * whole
     else:
         assert memory.lower_bound_bytes == whole
     if streamed and scheme == "49kb":
-        assert memory.arena_bytes == memory.lower_bound_bytes < 64 * 1024
+        assert memory.arena_bytes < 64 * 1024
 
 
 def test_the_99kb_scheme_fits_192_kib(shared_models: Path) -> None:

@@ -152,10 +152,22 @@ def kernel_call(op: Op, graph: Graph) -> KernelCall:
 def planes_scratch_bytes(rows: int, cols: int, kernel_w: int, out_w: int, mask_rows: int) -> int:
     """int16 planes of four channels, of one where these are too large; then int32 sums of a row of
     outputs or more, or four channels of a row and mask bits of all."""
-    plane = 2 * rows * _up(cols + kernel_w // 2 % 2, 2)
+    plane = _plane_bytes(rows, cols, kernel_w)
     whole_w = _up(out_w, 4)
     planes = 4 * plane if 4 * plane <= FOUR_PLANES_BYTES else plane
     return planes + max(4 * max(64, whole_w), (4 + mask_rows) * whole_w)
+
+
+def _plane_bytes(rows: int, cols: int, kernel_w: int) -> int:
+    return 2 * rows * _up(cols + kernel_w // 2 % 2, 2)
+
+
+def has_four_planes(op: Op, graph: Graph, out_rows: int) -> bool:
+    """Whether so many output rows have room for four channels at a time."""
+    _, out_w, _ = hwc(graph[op.outputs[0]].type)
+    rows, cols = op.attrs.window.span(out_rows, _up(out_w, 4))
+    kernel_w = op.attrs.window.kernel[1]
+    return 4 * _plane_bytes(int(rows), int(cols), kernel_w) <= FOUR_PLANES_BYTES
 
 
 def scratch_bytes(op: Op, graph: Graph) -> int:
