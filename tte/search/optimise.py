@@ -15,7 +15,8 @@ from tte.search.space import Candidate, Cost, Space
 
 FRONT_POINTS = 8
 ROUNDS = 6  # of evolution, each with what the last one's winner really took
-TRIES = 4  # candidates of a round that are compiled
+TRIES = 3  # candidates of a round that are compiled
+ENOUGH = 0.98  # of the memory: a round whose best candidate fits and takes so much is the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,19 @@ class Optimiser:
         best: Point | None = None
         aim = limits
         for index in range(rounds):
-            off = 0
+            off, fits = 0, False
             ranked = evolve(self.space, gains, aim, seed + index, self.generations)
             for candidate in ranked[:TRIES]:
                 cost, gain = self.space.measure(candidate), float(gains.of([candidate])[0])
                 off = cost.sram_bytes - int(self.space.estimate([candidate])[0, 0])
                 costs = np.array([[cost.sram_bytes, cost.instructions]], float)
-                if not limits.excess(costs).any():
+                fits = not limits.excess(costs).any()
+                if fits:
                     if best is None or gain > best.gain:
                         best = Point(candidate, gain, cost)
                     break
+            if fits and candidate is ranked[0] and cost.sram_bytes >= ENOUGH * limits.sram_bytes:
+                break
             aim = replace(limits, sram_bytes=max(1, limits.sram_bytes - off))
         return best
 
