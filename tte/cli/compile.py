@@ -10,17 +10,20 @@ from typing import Annotated, Any
 import typer
 
 from tte.cli.options import (
+    BoardName,
     CalibrationName,
+    Classes,
     Compiler,
     Data,
     Json,
     LossName,
+    Mean,
     Model,
     Quiet,
     ScheduleName,
+    Seed,
+    Std,
     parse_bytes,
-    parse_numbers,
-    parse_positive_numbers,
     parse_share,
     parse_weights,
 )
@@ -33,15 +36,12 @@ AUTO = "auto"  # `--update auto`: what a quick search finds for the memory there
 
 def compile_command(
     model: Model,
-    board: Annotated[str, typer.Option("--board", metavar="B", help="See tte boards.")],
+    board: BoardName,
     data: Data,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="The project folder to write.")
     ],
-    classes: Annotated[
-        int | None,
-        typer.Option("--classes", min=2, max=65536, help="A fresh classifier of N outputs."),
-    ] = None,
+    classes: Classes = None,
     update: Annotated[
         str,
         typer.Option(
@@ -58,19 +58,9 @@ def compile_command(
         int | None,
         typer.Option("--flash", parser=parse_bytes, metavar="BYTES", help="Default: the board's."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1)] = 0,
-    mean: Annotated[
-        Any,
-        typer.Option(
-            "--mean",
-            parser=parse_numbers,
-            metavar="M[,M..]",
-            help="uint8 images enter as (pixel - M) / S.",
-        ),
-    ] = "128",
-    std: Annotated[
-        Any, typer.Option("--std", parser=parse_positive_numbers, metavar="S[,S..]")
-    ] = "127.5",
+    seed: Seed = 0,
+    mean: Mean = "128",
+    std: Std = "127.5",
     loss: Annotated[
         LossName, typer.Option("--loss", help="auto: what fits the targets; see docs/training.md.")
     ] = LossName.auto,

@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 
 from tte.cli.doctor import package_version
-from tte.cli.options import Compiler, EmulatorName, Json, Quiet
+from tte.cli.options import (
+    BoardName,
+    Compiler,
+    EmulatorName,
+    Json,
+    Quiet,
+)
 from tte.cli.output import name_of
 from tte.cli.project import check_output, run_emulation, write_project
 from tte.errors import TteError
@@ -21,9 +27,7 @@ def demo_command(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="The project folder to write.")
     ] = Path("demo"),
-    board: Annotated[str, typer.Option("--board", metavar="B", help="See tte boards.")] = (
-        "mps2-an386"
-    ),
+    board: BoardName = ("mps2-an386"),
     emulator: Annotated[EmulatorName, typer.Option("--emulator")] = EmulatorName.unicorn,
     compiler: Compiler = None,
     json: Json = None,

@@ -11,11 +11,14 @@ from tte.cli.options import (
     Compiler,
     Data,
     EmulatorName,
+    Epochs,
     Json,
+    LearningRate,
     LrSchedule,
     Project,
     Quiet,
-    parse_rate,
+    SampleSeed,
+    Steps,
 )
 from tte.cli.output import name_of
 from tte.cli.project import run_emulation
@@ -26,21 +29,11 @@ def emulate_command(
     project: Project,
     data: Data,
     emulator: Annotated[EmulatorName, typer.Option("--emulator")] = EmulatorName.unicorn,
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, max=10**9, help="Training steps.")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, max=10**6, help="Default: 1.")
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option("--learning-rate", parser=parse_rate, metavar="F", help="Default: a good one"),
-    ] = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    learning_rate: LearningRate = None,
     schedule: LrSchedule = None,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", min=0, max=2**32 - 1, help="Order of the samples."),
-    ] = None,
+    seed: SampleSeed = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Start from the state that the last run ended with.")
     ] = False,

@@ -102,6 +102,32 @@ Project = Annotated[Path, typer.Argument(metavar="DIR", help="A folder that comp
 Data = Annotated[
     Path, typer.Option("--data", metavar="DATA", help="An .npz file or an image folder.")
 ]
+BoardName = Annotated[str, typer.Option("--board", metavar="B", help="See tte boards.")]
+Classes = Annotated[
+    int | None,
+    typer.Option("--classes", min=2, max=65536, help="A fresh classifier of N outputs."),
+]
+Mean = Annotated[
+    Any,
+    typer.Option(
+        "--mean",
+        parser=parse_numbers,
+        metavar="M[,M..]",
+        help="uint8 images enter as (pixel - M) / S.",
+    ),
+]
+Std = Annotated[Any, typer.Option("--std", parser=parse_positive_numbers, metavar="S[,S..]")]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, max=10**9, help="Training steps.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, max=10**6, help="Default: 1.")]
+LearningRate = Annotated[
+    float | None,
+    typer.Option("--learning-rate", parser=parse_rate, metavar="F", help="Default: a good one"),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1)]
+SampleSeed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, max=2**32 - 1, help="Order of the samples."),
+]
 Compiler = Annotated[
     CompilerName | None, typer.Option("--compiler", help="Default: the first that is installed.")
 ]

@@ -5,18 +5,21 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tte.cli.options import (
+    BoardName,
+    Classes,
     Data,
     Json,
+    Mean,
     Model,
     Quiet,
+    Seed,
+    Std,
     parse_bytes,
-    parse_numbers,
-    parse_positive_numbers,
 )
 from tte.cli.output import to_stdout, write_json
 from tte.cli.project import check_model
@@ -36,7 +39,7 @@ class ChannelChoice(str, Enum):
 
 def search_command(
     model: Model,
-    board: Annotated[str, typer.Option("--board", metavar="B", help="See tte boards.")],
+    board: BoardName,
     data: Data,
     sram: Annotated[
         int,
@@ -56,10 +59,7 @@ def search_command(
         int | None,
         typer.Option("--max-instructions", min=1, metavar="N", help="Of a training step."),
     ] = None,
-    classes: Annotated[
-        int | None,
-        typer.Option("--classes", min=2, max=65536, help="A fresh classifier of N outputs."),
-    ] = None,
+    classes: Classes = None,
     steps: Annotated[
         int | None,
         typer.Option("--steps", min=1, max=10**6, help="Of a trial; default: two epochs."),
@@ -78,19 +78,9 @@ def search_command(
         str | None,
         typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="Of a Dask cluster."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1)] = 0,
-    mean: Annotated[
-        Any,
-        typer.Option(
-            "--mean",
-            parser=parse_numbers,
-            metavar="M[,M..]",
-            help="uint8 images enter as (pixel - M) / S.",
-        ),
-    ] = "128",
-    std: Annotated[
-        Any, typer.Option("--std", parser=parse_positive_numbers, metavar="S[,S..]")
-    ] = "127.5",
+    seed: Seed = 0,
+    mean: Mean = "128",
+    std: Std = "127.5",
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:

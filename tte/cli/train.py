@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from tte.cli.options import Baud, Data, Json, LrSchedule, Project, Quiet, parse_rate
+from tte.cli.options import (
+    Baud,
+    Data,
+    Epochs,
+    Json,
+    LearningRate,
+    LrSchedule,
+    Project,
+    Quiet,
+    SampleSeed,
+    Steps,
+)
 from tte.cli.output import name_of, show
 from tte.errors import UsageError
 
@@ -21,21 +32,11 @@ def train_command(
     port: Port,
     data: Data,
     baud: Baud = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, max=10**9, help="Training steps.")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, max=10**6, help="Default: 1.")
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option("--learning-rate", parser=parse_rate, metavar="F", help="Default: a good one"),
-    ] = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    learning_rate: LearningRate = None,
     schedule: LrSchedule = None,
-    seed: Annotated[
-        int | None,
-        typer.Option("--seed", min=0, max=2**32 - 1, help="Order of the samples."),
-    ] = None,
+    seed: SampleSeed = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Count the steps that the board has trained already.")
     ] = False,
