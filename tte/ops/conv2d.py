@@ -154,14 +154,16 @@ def check_bias(types: Sequence[TensorType]) -> None:
 
 def float_reference(op: Op, inputs: Sequence[Array]) -> Array:
     """Real convolution with its clamp."""
-    y = convolve(inputs[0], inputs[1], op.attrs.window)
-    if len(inputs) > 2:
-        y = y + inputs[2]
-    return np.clip(y, *op.attrs.clamp)
+    return biased_and_clamped(op, convolve(inputs[0], inputs[1], op.attrs.window), inputs[2:])
 
 
-def quantize(op: Op, quantizer: Quantizer) -> None:
-    """One conv2d_int8."""
+def biased_and_clamped(op: Op, sums: Array, bias: Sequence[Array]) -> Array:
+    """What follows the sums of any convolution."""
+    return np.clip(sums + bias[0] if bias else sums, *op.attrs.clamp)
+
+
+def quantize(op: Op, quantizer: Quantizer, kind: str = "conv2d_int8") -> None:
+    """One op of the kind."""
     weight, bias, weight_quant = quantize_weights(quantizer, op)
     requant = make_requant(
         quantizer.quant(op.inputs[0]),
@@ -170,7 +172,7 @@ def quantize(op: Op, quantizer: Quantizer) -> None:
         op.attrs.clamp,
     )
     quantizer.builder.op(
-        "conv2d_int8",
+        kind,
         op.name,
         [op.inputs[0], weight, bias],
         [op.outputs[0], ""],

@@ -13,14 +13,18 @@ import numpy as np
 
 from tte.ir import Graph, Op, TensorType
 from tte.ops import params
-from tte.ops.conv2d import Conv2dAttrs, Conv2dInt8Attrs, check_bias, output_factors
+from tte.ops.conv2d import (
+    Conv2dAttrs,
+    biased_and_clamped,
+    check_bias,
+    output_factors,
+)
+from tte.ops.conv2d import quantize as quantize_conv2d
 from tte.ops.quantized import (
     add_updates,
     contribute_grad_input,
     grad_call,
     grad_epilogue,
-    make_requant,
-    quantize_weights,
     weight_update_reference,
 )
 from tte.ops.spec import (
@@ -92,28 +96,12 @@ def infer(attrs: Conv2dAttrs, types: Sequence[TensorType]) -> TensorType:
 
 def float_reference(op: Op, inputs: Sequence[Array]) -> Array:
     """Real depthwise convolution with its clamp."""
-    y = convolve(inputs[0], inputs[1], op.attrs.window)
-    if len(inputs) > 2:
-        y = y + inputs[2]
-    return np.clip(y, *op.attrs.clamp)
+    return biased_and_clamped(op, convolve(inputs[0], inputs[1], op.attrs.window), inputs[2:])
 
 
 def quantize(op: Op, quantizer: Quantizer) -> None:
     """One depthwise_conv2d_int8."""
-    weight, bias, weight_quant = quantize_weights(quantizer, op)
-    requant = make_requant(
-        quantizer.quant(op.inputs[0]),
-        quantizer.quant(op.outputs[0]),
-        weight_quant.scale,
-        op.attrs.clamp,
-    )
-    quantizer.builder.op(
-        "depthwise_conv2d_int8",
-        op.name,
-        [op.inputs[0], weight, bias],
-        [op.outputs[0], ""],
-        Conv2dInt8Attrs(op.attrs.window, requant),
-    )
+    quantize_conv2d(op, quantizer, "depthwise_conv2d_int8")
 
 
 # ---- integer ops --------------------------------------------------------------------------
