@@ -43,8 +43,8 @@ static uint32_t frames_of(const tte_client *client, const part *one)
     return (one->bytes + client->chunk_bytes - 1) / client->chunk_bytes;
 }
 
-/* Sends frame `index`. */
-static int send(tte_client *client, const exchange *call, uint32_t index)
+/* Sends frame `index`; `asks`: also data are to be answered. */
+static int send(tte_client *client, const exchange *call, uint32_t index, int asks)
 {
     tte_frame_encoder encoder;
     tte_frame_header header = {call->command, 0, (uint16_t)(client->sequence + index),
@@ -61,7 +61,7 @@ static int send(tte_client *client, const exchange *call, uint32_t index)
             tte_put_word(start + 1, offset);
             header.command = TTE_WRITE;
             /* Often enough that the window never fills up before an answer is back. */
-            if (client->window_frames < 4 || index % (client->window_frames / 4) == 0) {
+            if (asks || client->window_frames < 4 || index % (client->window_frames / 4) == 0) {
                 header.detail = TTE_WANTS_ANSWER;
             }
             tte_frame_begin(&encoder, to_line, client, header);
@@ -143,8 +143,9 @@ static int take(tte_client *client, exchange *call, uint32_t bytes)
         const int is_gap = header.detail == TTE_GAP;
         /* The sequence before ours may be what was accepted last. */
         take_accepted(call, client, (uint16_t)(index + !is_gap), is_gap);
-    } else if (call->status == TTE_OK && command == TTE_WRITE && index < call->sent) {
-        call->status = header.detail; /* the command's answer follows */
+    } else if (command == TTE_WRITE && index < call->sent) {
+        call->status = call->status ? call->status : header.detail; /* the answer follows */
+        take_accepted(call, client, index + 1u, 0);
     } else if (command == call->command && index == call->count - 1) {
         call->is_answered = 1;
         call->status = call->status ? call->status : header.detail;
@@ -167,7 +168,7 @@ static int run(tte_client *client, exchange *call)
         uint8_t line[READ_BYTES];
         int sound = 0;
         if (call->sent < call->count && call->sent - call->accepted < client->window_frames) {
-            if (send(client, call, call->sent++)) {
+            if (send(client, call, call->sent++, 0)) {
                 return TTE_CLIENT_BROKEN;
             }
             pause_ms = 0; /* only looks */
@@ -192,7 +193,7 @@ static int run(tte_client *client, exchange *call)
                 return TTE_CLIENT_SILENT;
             }
             client->frames_again++;
-            if (send(client, call, call->sent - 1)) {
+            if (send(client, call, call->sent - 1, 1)) {
                 return TTE_CLIENT_BROKEN;
             }
         }

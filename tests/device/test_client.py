@@ -149,6 +149,39 @@ def test_it_trains_like_the_python_client(faults: float, input_bytes: int, steps
     assert (client.memory.frames_again > 0) == (faults > 0)
 
 
+def test_many_refused_writes_fill_no_window() -> None:
+    """More frames than the window holds: each refusal also says that its frame has arrived."""
+    client = Client(Line(Board(TTE_LINK_PAYLOAD_BYTES=512), latency_s=0.002))
+    assert client.hello() == 0
+    client.memory.state_bytes = 50_000
+    assert client.call("write_state", bytes(50_000)) == 4
+    assert client.metrics().steps == 0
+    assert client.memory.frames_again == 0
+
+
+def test_a_full_window_gets_an_answer_where_those_to_it_were_lost() -> None:
+    """The last frame of a window asks for no answer by itself; sent again it does."""
+
+    class LosesAnswers(Line):
+        deaf = False
+
+        def receive(self, timeout_s: float | None) -> bytes:
+            data = super().receive(timeout_s)
+            while self.deaf and data:
+                data = super().receive(timeout_s)
+            if timeout_s:
+                self.deaf = False  # after a pause
+            return data
+
+    line = LosesAnswers(Board(TTE_INPUT_BYTES=IMAGE_BYTES, TTE_LINK_PAYLOAD_BYTES=512))
+    client = Client(line)
+    assert client.hello() == client.rate(0.5) == 0
+    client.memory.limit_ms = 5000
+    line.deaf = True
+    client.train(samples(1, IMAGE_BYTES)[0], 0)
+    assert client.memory.frames_again > 0
+
+
 @pytest.mark.parametrize("latency_s", [0.0, 0.004, 0.016])
 def test_images_use_nine_tenths_of_the_line(latency_s: float) -> None:
     line = Line(Board(TTE_INPUT_BYTES=IMAGE_BYTES, TTE_LINK_PAYLOAD_BYTES=512), latency_s=latency_s)
