@@ -437,6 +437,15 @@ def _pad(op: Op, writer: _Writer) -> None:
 
 def _resize(op: Op, writer: _Writer) -> None:
     y = op.outputs[0]
+    if not all(isinstance(copies, int) for copies in op.attrs.factors):
+        real = writer.real(op.inputs[0])
+        shape = writer.graph[op.inputs[0]].type.shape
+        for axis, copies in ((2, op.attrs.factors[0]), (3, op.attrs.factors[1])):
+            index = np.arange(shape[axis - 1]).repeat(copies)
+            inputs = [real, writer.constant(f"{y}.sources{axis}", index)]
+            real = writer.node("Gather", inputs, f"{y}.resized{axis}", axis=axis)
+        writer.finish(op, real)
+        return
     scales = writer.constant(f"{y}.factors", np.asarray([1, 1, *op.attrs.factors], np.float32))
     real = writer.node(
         "Resize", [writer.real(op.inputs[0]), "", scales], f"{y}.resized",

@@ -106,9 +106,10 @@ void tte_pad_int8(const tte_pad_params *params, const int8_t *x, int8_t *y);
 void tte_max_pool2d_int8(const tte_max_pool2d_params *params, const int8_t *x, int8_t *y,
                          uint8_t *index);
 
-/* y[oy][ox] = x[oy / factor_h][ox / factor_w]. */
+/* x[iy][ix] becomes a block of rows[iy] by cols[ix] pixels; a table is NULL where a factor says
+ * it for all. */
 void tte_resize_nearest2d_int8(const tte_resize_nearest2d_params *params, const int8_t *x,
-                               int8_t *y);
+                               const uint16_t *rows, const uint16_t *cols, int8_t *y);
 
 /* The transpose of a convolution: window is that convolution's, whose input (in_h, in_w, in_c) is
  * the map y and whose output (out_h, out_w, out_c) is the map x. weight
@@ -192,7 +193,8 @@ void tte_max_pool2d_grad_input_int8(const tte_max_pool2d_grad_input_params *para
 
 /* acc = sum of grad_output over the pixel's block. */
 void tte_resize_nearest2d_grad_input_int8(const tte_resize_nearest2d_grad_input_params *params,
-                                          const int8_t *grad_output, const int32_t *multipliers,
+                                          const int8_t *grad_output, const uint16_t *rows,
+                                          const uint16_t *cols, const int32_t *multipliers,
                                           const int8_t *addend, const int32_t *addend_multipliers,
                                           const uint8_t *mask, int8_t *grad_input,
                                           uint32_t *saturations);

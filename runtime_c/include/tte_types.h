@@ -228,7 +228,7 @@ typedef struct {
     uint8_t pre_shift; /* 0..31 */
 } tte_max_pool2d_grad_input_params;
 
-/* Whole factors; in_h, in_w: of the smaller map. */
+/* in_h, in_w: of the map before; a factor is 0 where a table says it. */
 typedef struct {
     uint16_t in_h, in_w, channels;
     uint16_t factor_h, factor_w;

@@ -537,6 +537,13 @@ RESIZES: dict[str, tuple[int, dict[str, Any], list[float]]] = {
     "default": (13, {}, [1, 1, 3, 2]),
     "keras": (13, CENTRED, [1, 1, 2, 4]),
     "down": (13, FLOOR, [1, 1, 0.5, 1]),
+    "uneven": (13, FLOOR, [1, 1, 1.5, 0.75]),
+    "uneven centres": (13, CENTRED, [1, 1, 0.6, 1.7]),
+    "uneven corners": (13, {"coordinate_transformation_mode": "align_corners"}, [1, 1, 1.5, 2.5]),
+    "uneven up": (13, {"nearest_mode": "ceil"}, [1, 1, 2, 1.5]),
+    "uneven symmetric": (
+        19, {"coordinate_transformation_mode": "half_pixel_symmetric"}, [1, 1, 1.3, 2.4],
+    ),
     "opset 10": (10, {"mode": "nearest"}, [1, 1, 2, 2]),
     "upsample": (9, {"mode": "nearest"}, [1, 1, 2, 3]),
 }  # fmt: skip
@@ -563,7 +570,10 @@ def test_resize_to_sizes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("attrs", "scales", "expected"),
-    [({"mode": "linear"}, [1, 1, 2, 2], "linear"), ({}, [1, 1, 1.5, 1], "whole factors")],
+    [
+        ({"mode": "linear"}, [1, 1, 2, 2], "linear"),
+        ({"nearest_mode": "up"}, [1, 1, 2, 2], "unknown"),
+    ],
 )
 def test_other_resizes_are_refused(
     attrs: dict[str, Any], scales: list[float], expected: str, tmp_path: Path

@@ -196,26 +196,18 @@ def transposed(net: TfNet) -> Ref:
     return net.conv(y, 3)
 
 
-def upsampled(net: TfNet) -> Ref:
-    return net.op(
-        "RESIZE_NEAREST_NEIGHBOR",
-        [net.conv(net.x, 4), net.integers([12, 14])],
-        (1, 12, 14, 4),
-        options="ResizeNearestNeighborOptions",
-        halfPixelCenters=False,
-        alignCorners=False,
-    )
+def resized(rows: int, cols: int, way: str = "") -> Callable[[TfNet], Ref]:
+    def build(net: TfNet) -> Ref:
+        return net.op(
+            "RESIZE_NEAREST_NEIGHBOR",
+            [net.conv(net.x, 4), net.integers([rows, cols])],
+            (1, rows, cols, 4),
+            options="ResizeNearestNeighborOptions",
+            halfPixelCenters=way == "centres",
+            alignCorners=way == "corners",
+        )
 
-
-def upsampled_from_centres(net: TfNet) -> Ref:
-    return net.op(
-        "RESIZE_NEAREST_NEIGHBOR",
-        [net.conv(net.x, 4), net.integers([12, 14])],
-        (1, 12, 14, 4),
-        options="ResizeNearestNeighborOptions",
-        halfPixelCenters=True,
-        alignCorners=False,
-    )
+    return build
 
 
 def deconvolution(padding: int, kernel: int, size: tuple[int, int]) -> Callable[[TfNet], Ref]:
@@ -319,8 +311,11 @@ OPERATORS: dict[str, Callable[[TfNet], Ref]] = {
     "tile": lambda net: net.op(
         "TILE", [net.conv(net.x, 4), net.integers([1, 2, 1, 1])], (1, 12, 7, 4)
     ),
-    "resize": upsampled,
-    "resize from centres": upsampled_from_centres,
+    "resize": resized(12, 14),
+    "resize from centres": resized(12, 14, "centres"),
+    "resize unevenly": resized(4, 10),
+    "resize unevenly from centres": resized(9, 5, "centres"),
+    "resize unevenly to corners": resized(10, 4, "corners"),
     "transposed conv": deconvolution(VALID, 3, (13, 15)),
     "transposed conv same": deconvolution(SAME, 3, (12, 14)),
     "transposed conv small": deconvolution(SAME, 1, (12, 14)),

@@ -153,22 +153,38 @@ def test_pad_and_its_gradient(widths: list[int], seed: int) -> None:
 
 
 @random_cases
-@given(st.lists(st.integers(1, 5), min_size=5, max_size=5), seeds)
-def test_resize_nearest_and_its_gradient(sizes: list[int], seed: int) -> None:
+@given(st.lists(st.integers(1, 5), min_size=5, max_size=5), st.booleans(), st.booleans(), seeds)
+def test_resize_nearest_and_its_gradient(
+    sizes: list[int], uneven_rows: bool, uneven_cols: bool, seed: int
+) -> None:
     data = random(seed)
     height, width, channels, rows, cols = sizes
     x = data.int8(height, width, channels)
-    expected = x.repeat(rows, axis=0).repeat(cols, axis=1)
+    tables: list[Array | None] = [None, None]
+    copies = [np.full(height, rows), np.full(width, cols)]
+    for axis, uneven in enumerate((uneven_rows, uneven_cols)):
+        if uneven:
+            copies[axis] = np.roll(np.arange(len(copies[axis])) % 4, seed % 5)
+            copies[axis][0] += 1
+            tables[axis] = copies[axis].astype(np.uint16)
+            sizes[3 + axis] = 0
+    expected = x.repeat(copies[0], axis=0).repeat(copies[1], axis=1)
     y = np.zeros(expected.shape, np.int8)
-    call("tte_resize_nearest2d_int8", params.ResizeNearest2dParams(*sizes), x, y)
+    call("tte_resize_nearest2d_int8", params.ResizeNearest2dParams(*sizes), x, *tables, y)
     assert np.array_equal(y, expected)
 
     grad = data.grad(*y.shape)
-    acc = grad.astype(np.int64).reshape(height, rows, width, cols, channels).sum(axis=(1, 3))
+    by_row, by_col = (np.eye(len(each)).repeat(each, axis=0) for each in copies)
+    acc = np.einsum("yi,xj,yxc->ijc", by_row, by_col, grad).astype(np.int64)
     epilogue = GradEpilogue.draw(data, acc.shape, 60.0)
     kernel_params = params.ResizeNearest2dGradInputParams(*sizes, epilogue.pre_shift)
     check_grad_input(
-        "tte_resize_nearest2d_grad_input_int8", kernel_params, (grad,), epilogue, acc, None
+        "tte_resize_nearest2d_grad_input_int8",
+        kernel_params,
+        (grad, *tables),
+        epilogue,
+        acc,
+        None,
     )
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nearest-neighbour upsampling by whole factors: every pixel becomes a block, in the codes of the
-input. Its gradient is the sum over the block.
+"""Nearest-neighbour resizing: every pixel becomes a block, or vanishes, in the codes of the input.
+Its gradient is the sum over the block, 0 where there is none.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tte.ops.layout import axes_of, channels_last
 from tte.ops.quantized import GradInputAttrs, grad_call, grad_epilogue
 from tte.ops.slice import emit_slice
 from tte.ops.spec import (
+    Arg,
     Array,
     Backward,
     Contribution,
@@ -29,31 +30,42 @@ from tte.ops.spec import (
     OnnxNode,
     Quantizer,
     Sample,
+    TableArg,
     TensorArg,
 )
 from tte.ops.window import WindowAttrs, hwc
 
 MAX_SIZE = 0xFFFF
+Copies = int | tuple[int, ...]  # of every row or column, or of each of them
 
 
 @dataclass(frozen=True, slots=True)
 class ResizeAttrs:
     """Input: x. `factors`: rows and columns of a pixel's block."""
 
-    factors: tuple[int, int]
+    factors: tuple[Copies, Copies]
 
 
 @dataclass(frozen=True, slots=True)
 class ResizeGradAttrs(GradInputAttrs):
     """Inputs: grad_output, addend or "", mask or ""."""
 
-    factors: tuple[int, int] = (1, 1)
+    factors: tuple[Copies, Copies] = (1, 1)
 
 
 def infer(attrs: ResizeAttrs, types: Sequence[TensorType]) -> TensorType:
     """Output type."""
     _, height, width, channels = types[0].shape
-    return TensorType((1, height * attrs.factors[0], width * attrs.factors[1], channels), "float32")
+    rows, cols = (
+        size * copies if isinstance(copies, int) else sum(copies)
+        for size, copies in zip((height, width), attrs.factors, strict=True)
+    )
+    return TensorType((1, rows, cols, channels), "float32")
+
+
+def sources(size: int, copies: Copies) -> Array:
+    """The row or column of the input of each one of the output."""
+    return np.arange(size).repeat(copies)
 
 
 def upsampled(op: Op, inputs: Sequence[Array]) -> Array:
@@ -71,8 +83,8 @@ def quantize(op: Op, quantizer: Quantizer) -> None:
 
 
 def resize_from_onnx(node: OnnxNode, importer: Importer) -> None:
-    """Resize and Upsample: nearest, by factors or to sizes, where each output is a copy of every
-    k-th input or each input is copied k times."""
+    """Resize and Upsample: nearest, by any factors or to any sizes. A copy of every k-th element
+    of an axis is a slice."""
     mode = node.attrs.get("mode", "nearest")
     if mode != "nearest":
         raise importer.fail(
@@ -80,24 +92,21 @@ def resize_from_onnx(node: OnnxNode, importer: Importer) -> None:
         )
     shape = importer.layout(node.inputs[0]).shape
     sizes = _sizes(node, importer, shape)
-    factors: dict[int, int] = {}
+    factors: dict[int, Copies] = {}
     cuts = []
     for axis, (before, (after, scale)) in enumerate(zip(shape, sizes, strict=True)):
         index = _sources(node, importer, before, after, scale)
-        if index == [i // (after // before or 1) for i in range(after)] and after % before == 0:
-            if after != before:
-                factors[axis] = after // before
+        if index == list(range(before)):
             continue
+        copies = np.bincount(index, minlength=before).tolist()
+        factors[axis] = copies[0] if len({*copies}) == 1 else tuple(copies)
         step = index[1] - index[0] if len(index) > 1 else 1
-        if step < 1 or index != [index[0] + step * i for i in range(after)]:
-            raise importer.fail(
-                f"axis {axis} is resized from {before} to {after}; only whole factors are supported"
-            )
-        cuts.append((axis, index[0], step, after))
+        if step and index == [index[0] + step * i for i in range(after)]:
+            cuts.append((axis, index[0], step, after))
     x = node.inputs[0]
-    if cuts:
+    if cuts and len(cuts) == len(factors):
         emit_slice(importer, x, cuts)
-        x = node.outputs[0]
+        return
     layout = importer.layout(x)
     order = layout.memory
     if any(layout.axis(axis) == 3 for axis in factors) or len(layout.map_shape) == 2:
@@ -179,13 +188,14 @@ def _sources(
     old = node.op_type == "Upsample" or node.opset < 11
     way = "asymmetric" if old else node.attrs.get("coordinate_transformation_mode", "half_pixel")
     rounding = "floor" if old else node.attrs.get("nearest_mode", "round_prefer_floor")
-    i = np.arange(after, dtype=np.float64)
+    i = np.arange(after, dtype=np.float32)  # as runtimes compute
+    ratio = np.float32(scale)
     if way == "asymmetric":
-        x = i / scale
-    elif way in ("half_pixel", "half_pixel_symmetric") or (
-        way == "pytorch_half_pixel" and after > 1
-    ):
-        x = (i + 0.5) / scale - 0.5
+        x = i / ratio
+    elif way == "half_pixel" or (way == "pytorch_half_pixel" and after > 1):
+        x = (i + 0.5) / ratio - 0.5
+    elif way == "half_pixel_symmetric":
+        x = (i + 0.5) / ratio - 0.5 + before / 2 * (1 - after / (ratio * before))
     elif way == "pytorch_half_pixel":
         x = i * 0
     elif way == "align_corners":
@@ -209,9 +219,23 @@ def _sources(
 def kernel_call(op: Op, graph: Graph) -> KernelCall:
     """tte_resize_nearest2d_int8."""
     x = op.inputs[0]
-    kernel_params = params.ResizeNearest2dParams(*hwc(graph[x].type), *op.attrs.factors)
-    args = (TensorArg(x), TensorArg(op.outputs[0]))
+    kernel_params = params.ResizeNearest2dParams(*hwc(graph[x].type), *_whole(op))
+    args = (TensorArg(x), *_copies(op), TensorArg(op.outputs[0]))
     return KernelCall(f"tte_{op.kind}", kernel_params, args)
+
+
+def _whole(op: Op) -> tuple[int, int]:
+    """The factors of both axes, 0 where there is a table."""
+    rows, cols = (copies if isinstance(copies, int) else 0 for copies in op.attrs.factors)
+    return rows, cols
+
+
+def _copies(op: Op) -> list[Arg]:
+    """The tables of both axes, NULL where there is a factor."""
+    return [
+        TensorArg("") if isinstance(copies, int) else TableArg(name, "uint16_t", copies)
+        for name, copies in zip(("rows", "cols"), op.attrs.factors, strict=True)
+    ]
 
 
 def gradient(op: Op, grad: str, backward: Backward) -> None:
@@ -232,9 +256,11 @@ def gradient(op: Op, grad: str, backward: Backward) -> None:
 
 def grad_input_sums(op: Op, inputs: Sequence[Array]) -> Array:
     """Sums over blocks."""
-    rows, cols = op.attrs.factors
     _, height, width, channels = op.attrs.shape
-    return inputs[0].reshape(-1, height, rows, width, cols, channels).sum(axis=(2, 4))
+    rows, cols = op.attrs.factors
+    sums = np.zeros((height * width, channels), inputs[0].dtype)
+    np.add.at(sums, sources(height, rows)[:, None] * width + sources(width, cols), inputs[0][0])
+    return sums.reshape(op.attrs.shape)
 
 
 def grad_input_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
@@ -246,11 +272,10 @@ def grad_input_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
 def grad_input_call(op: Op, graph: Graph) -> KernelCall:
     """tte_resize_nearest2d_grad_input_int8."""
     in_h, in_w, channels = hwc(graph[op.outputs[0]].type)
-    rows, cols = op.attrs.factors
     kernel_params = params.ResizeNearest2dGradInputParams(
-        in_h, in_w, channels, rows, cols, op.attrs.scale.pre_shift
+        in_h, in_w, channels, *_whole(op), op.attrs.scale.pre_shift
     )
-    return grad_call(op, kernel_params, [op.inputs[0]])
+    return grad_call(op, kernel_params, [op.inputs[0]], tuple(_copies(op)))
 
 
 FAMILY = Family(
@@ -289,5 +314,12 @@ FAMILY = Family(
     samples=(
         Sample("2x2", "resize_nearest2d", ResizeAttrs((2, 2)), ((1, 3, 4, 5),)),
         Sample("1x3", "resize_nearest2d", ResizeAttrs((1, 3)), ((1, 1, 5, 2),)),
+        Sample(
+            "tables",
+            "resize_nearest2d",
+            ResizeAttrs(((1, 0, 2), (0, 3, 1, 2))),
+            ((1, 3, 4, 5),),
+        ),
+        Sample("2xtable", "resize_nearest2d", ResizeAttrs((2, (1, 2, 0))), ((1, 2, 3, 3),)),
     ),
 )
