@@ -44,7 +44,7 @@ def encoder_decoder() -> Graph:
     n.add("conv_transpose2d", "up1", up, (6, 2, 2, 8), (6,))
     n.add("concat", "skip1", ConcatAttrs(3), x=[inner, n.last])
     n.conv("join1", 4, SAME)
-    n.add("resize_nearest2d", "up2", ResizeAttrs((2, 2)))
+    n.add("resize_nearest2d", "up2", ResizeAttrs((2, (3, 0, 2, 3))))
     n.add("concat", "skip2", ConcatAttrs(3), x=[outer, n.last])
     n.conv("join2", 4, SAME)
     n.add("max_pool2d", "pool3", MaxPool2dAttrs(WindowAttrs((4, 4), (4, 4))))

@@ -258,9 +258,10 @@ def grad_input_sums(op: Op, inputs: Sequence[Array]) -> Array:
     """Sums over blocks."""
     _, height, width, channels = op.attrs.shape
     rows, cols = op.attrs.factors
-    sums = np.zeros((height * width, channels), inputs[0].dtype)
-    np.add.at(sums, sources(height, rows)[:, None] * width + sources(width, cols), inputs[0][0])
-    return sums.reshape(op.attrs.shape)
+    grad = inputs[0].transpose(1, 2, 0, 3)  # of a batch
+    sums = np.zeros((height * width, *grad.shape[2:]), grad.dtype)
+    np.add.at(sums, sources(height, rows)[:, None] * width + sources(width, cols), grad)
+    return sums.swapaxes(0, 1).reshape(-1, height, width, channels)
 
 
 def grad_input_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
