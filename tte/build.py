@@ -152,7 +152,21 @@ def build_library(project_dir: Path) -> Path:
     return library
 
 
-def read_firmware(elf_path: Path, compiler: Compiler) -> Firmware:
+def current_firmware(project_dir: Path) -> Firmware | None:
+    """The build/firmware.elf that is there, unless a source is newer; it names no compiler."""
+    from elftools.common.exceptions import ELFError
+
+    elf = project_dir / "build" / "firmware.elf"
+    sources = (path for folder in ("src", "kernels", "board") for path in
+               (project_dir / folder).rglob("*") if path.is_file())  # fmt: skip
+    try:
+        built = elf.stat().st_mtime
+        return None if any(path.stat().st_mtime > built for path in sources) else read_firmware(elf)
+    except (OSError, ELFError):
+        return None
+
+
+def read_firmware(elf_path: Path, compiler: Compiler | None = None) -> Firmware:
     """Reads the section sizes of an ELF file."""
     from elftools.elf.elffile import ELFFile
 
@@ -161,8 +175,8 @@ def read_firmware(elf_path: Path, compiler: Compiler) -> Firmware:
                  ELFFile(stream).iter_sections()}  # fmt: skip
     return Firmware(
         elf_path=elf_path,
-        compiler_name=compiler.name,
-        compiler_version=compiler.version,
+        compiler_name=compiler.name if compiler else "",
+        compiler_version=compiler.version if compiler else "",
         text_bytes=sizes.get(".text", 0),
         rodata_bytes=sizes.get(".rodata", 0),
         data_bytes=sizes.get(".data", 0),

@@ -97,7 +97,35 @@ def test_the_command_trains_like_an_emulator(
     assert report["state_sha256"] == expected["state_sha256"]
     for name in ("steps", "loss", "accuracy_before", "accuracy_after", "saturations"):
         assert report["training"][name] == expected["training"][name], name
-    assert report["memory"]["stack_bytes"] > 0
+    memory = report["memory"]
+    assert memory["sram_bytes"] == memory["static_bytes"] + memory["stack_bytes"]
+    assert memory["stack_bytes"] > 0
+
+
+def test_the_report_has_the_sizes_of_a_current_firmware(
+    project: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(project, tmp_path / "digits")
+    elf, source = folder / "build" / "firmware.elf", folder / "src" / "model.c"
+    built = emulate(folder, dataset, "unicorn", steps=1)["memory"]
+    with board(project) as port:
+
+        def memory() -> dict[str, Any]:
+            found = train(folder, dataset, port, steps=1, test=False)["memory"]
+            assert isinstance(found, dict)
+            return found
+
+        found = memory()
+        for name in ("static_bytes", "flash_bytes"):
+            assert found[name] == built[name] > 0
+        os.utime(source, (time.time() + 60,) * 2)
+        assert memory()["flash_bytes"] is None
+        os.utime(source, (0, 0))
+        assert memory()["flash_bytes"] == built["flash_bytes"]
+        elf.write_bytes(b"no ELF")
+        assert memory()["flash_bytes"] is None
+        elf.unlink()
+        assert memory()["static_bytes"] is None
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(

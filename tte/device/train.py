@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tte.build import current_firmware
 from tte.data import Dataset, sample_order
 from tte.device.client import Device, Hello
 from tte.device.link import ConversationLost, Link, Stream
@@ -69,7 +70,7 @@ def train_on_board(
     program = with_schedule(read_program(project_dir), options.schedule)
     dataset = fitting(dataset, program)
     device, hello = open_board(stream, program)
-    run = _BoardRun(device, program, dataset, progress or Silent(), options, hello)
+    run = _BoardRun(project_dir, device, program, dataset, progress or Silent(), options, hello)
     with Interrupts() as interrupts:
         report, state = run.report(interrupts)
     write_state(project_dir, state)
@@ -79,6 +80,7 @@ def train_on_board(
 class _BoardRun(Run):
     def __init__(
         self,
+        project_dir: Path,
         device: Device,
         program: Mapping[str, Any],
         dataset: Dataset,
@@ -87,6 +89,7 @@ class _BoardRun(Run):
         hello: Hello,
     ) -> None:
         super().__init__(device, program, dataset, progress)
+        self.project_dir = project_dir
         self.options = options
         self.hello = hello
         self.rate = options.learning_rate or float(program["learning_rate"])
@@ -117,9 +120,15 @@ class _BoardRun(Run):
         if losses and self.options.test:
             after = self.score("test after", lambda: interrupts.count > 1)
         state = device.state()
+        firmware = current_firmware(self.project_dir)
         report = build_report(
             self.program,
-            memory=memory_section(self.program, stack_bytes=device.stack_bytes()),
+            memory=memory_section(
+                self.program,
+                static_bytes=firmware.static_bytes if firmware else None,
+                flash_bytes=firmware.flash_bytes if firmware else None,
+                stack_bytes=device.stack_bytes(),
+            ),
             instructions=instructions_section(inference, step),
             training=self.training(self.rate, losses, before, after),
             state_sha256=hashlib.sha256(state).hexdigest(),
