@@ -90,6 +90,13 @@ def test_the_proof_agrees_with_trying_everything(space: Space, gains: Gains) -> 
     assert small.of([proven])[0] == pytest.approx(small.of(every)[fits].max())
 
 
+def test_a_quick_plan_never_takes_less(space: Space, gains: Gains) -> None:
+    for candidate in evolve(space, gains, Limits(24_000), 1, generations=3)[:20]:
+        quick, thorough = space.judge(candidate), space.measure(candidate)
+        assert quick.sram_bytes >= thorough.sram_bytes
+        assert quick.instructions == thorough.instructions
+
+
 def test_limits_and_seeds(space: Space, gains: Gains) -> None:
     free = evolve(space, gains, Limits(30_000), 3, generations=20)
     assert free == evolve(space, gains, Limits(30_000), 3, generations=20)

@@ -21,6 +21,7 @@ from tte.ops import INTEGER_OPS
 
 ALIGNMENT_BYTES = 4
 EXCHANGES = 400
+QUICK_EXCHANGES = 10
 SEARCH_NODES = 20_000  # of the exhaustive search: some seconds at most
 SEARCH_BLOCKS = 400  # more are not searched
 
@@ -59,13 +60,15 @@ def live_bytes(graph: Graph, schedule: Schedule) -> list[int]:
     return _live_bytes(_blocks(graph, schedule), len(graph.ops))
 
 
-def plan_memory(graph: Graph, schedule: Schedule) -> MemoryPlan:
-    """Offsets of all arena tensors and scratch buffers."""
+def plan_memory(graph: Graph, schedule: Schedule, thorough: bool = True) -> MemoryPlan:
+    """Offsets of all arena tensors and scratch buffers. Without `thorough` few exchanges are tried
+    and nothing is searched: the arena is never smaller than the thorough one."""
     blocks = _blocks(graph, schedule)
     live = _live_bytes(blocks, len(graph.ops))
     bound = max(live, default=0)
-    offsets = _place(blocks, bound)
-    offsets, proven = _improve(blocks, offsets, bound, len(graph.ops))
+    offsets, proven = _place(blocks, bound, EXCHANGES if thorough else QUICK_EXCHANGES), bound
+    if thorough:
+        offsets, proven = _improve(blocks, offsets, bound, len(graph.ops))
     peak_op = live.index(bound) if live else 0
     placements: dict[str, Placement] = {}
     spans: dict[str, Lifetime] = {}
@@ -171,7 +174,7 @@ def _conflicts(blocks: Sequence[_Block]) -> list[list[tuple[int, int, int]]]:
     return table
 
 
-def _place(blocks: Sequence[_Block], bound: int) -> list[int]:
+def _place(blocks: Sequence[_Block], bound: int, exchanges: int = EXCHANGES) -> list[int]:
     """The best offsets found."""
     conflicts = _conflicts(blocks)
     indices = range(len(blocks))
@@ -185,7 +188,7 @@ def _place(blocks: Sequence[_Block], bound: int) -> list[int]:
     best = min(starts, key=lambda start: start[0])
     for arena, offsets, order in sorted(starts, key=lambda start: start[0]):
         rng = random.Random(0)
-        for _ in range(EXCHANGES if len(blocks) > 1 else 0):
+        for _ in range(exchanges if len(blocks) > 1 else 0):
             if best[0] <= bound:
                 return best[1]
             other = list(order)

@@ -54,7 +54,7 @@ class Optimiser:
             off, fits = 0, False
             ranked = evolve(self.space, gains, aim, seed + index, self.generations)
             for candidate in ranked[:TRIES]:
-                cost, gain = self.space.measure(candidate), float(gains.of([candidate])[0])
+                cost, gain = self.space.judge(candidate), float(gains.of([candidate])[0])
                 off = cost.sram_bytes - int(self.space.estimate([candidate])[0, 0])
                 costs = np.array([[cost.sram_bytes, cost.instructions]], float)
                 fits = not limits.excess(costs).any()
@@ -65,12 +65,12 @@ class Optimiser:
             if fits and candidate is ranked[0] and cost.sram_bytes >= ENOUGH * limits.sram_bytes:
                 break
             aim = replace(limits, sram_bytes=max(1, limits.sram_bytes - off))
-        return best
+        return best and replace(best, cost=self.space.measure(best.candidate))
 
     def front(self, gains: Gains, best: Point) -> list[Point]:
         """`best`, and what is best with less memory."""
         head = Candidate(0, (0,) * len(self.space.layers))
-        least, most = self.space.measure(head).sram_bytes, self.limits.sram_bytes
+        least, most = self.space.judge(head).sram_bytes, self.limits.sram_bytes
         points = [best]
         for share in np.linspace(0.0, 1.0, FRONT_POINTS)[:-1]:
             budget = replace(self.limits, sram_bytes=int(least + share * (most - least)))

@@ -88,6 +88,7 @@ class Space:
         self._optimizer = optimizer
         self._costs = CostModel.of(board)
         self._measured: dict[Candidate, Cost] = {}
+        self._judged: dict[Candidate, Cost] = {}
         self._bases: dict[int, _Base] = {}
 
     # ---- plans ----------------------------------------------------------------------------
@@ -141,11 +142,17 @@ class Space:
             self._measured[candidate] = self.cost(self.plan(candidate))
         return self._measured[candidate]
 
-    def cost(self, plan: TrainPlan) -> Cost:
+    def judge(self, candidate: Candidate) -> Cost:
+        """The same from a quicker plan of the memory: never fewer bytes than measure() says."""
+        if candidate not in self._judged:
+            self._judged[candidate] = self.cost(self.plan(candidate), thorough=False)
+        return self._judged[candidate]
+
+    def cost(self, plan: TrainPlan, thorough: bool = True) -> Cost:
         """What the compiler makes of any plan."""
         trained = add_optimizer(prune(self._full, plan), self._optimizer)
         graph, order, _ = arrange(trained, self._streamed)
-        arena = plan_memory(graph, order).arena_bytes
+        arena = plan_memory(graph, order, thorough).arena_bytes
         sram = arena + _trained_bytes(graph) + self.board.stack_reserve_bytes
         return Cost(sram, self._costs.step(graph))
 
