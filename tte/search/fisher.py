@@ -2,10 +2,11 @@
 """Contributions without a training run: the Fisher information of one pass over some samples.
 
 The mean square of a sample's gradient with respect to a weight is the diagonal of the empirical
-Fisher information. The root of its sum over the weights that a choice trains, divided by the norm
-of the layer's weights, says how far a step moves the layer relative to what is there: pointwise
-expansions of inverted bottlenecks move most, projections less, depthwise layers least. It adds up
-over layers as `measured` gains do, and ranks them alike (docs/search.md has the correlations).
+Fisher information. The root of its sum over a layer's weights, divided by their norm, says how far
+a step moves the layer relative to what is there: pointwise expansions of inverted bottlenecks move
+most, projections less, depthwise layers least. A choice of channels is worth its share of that
+information, so that few layers train in large part and not many in small ones. Training linear
+projections was found to harm (docs/search.md): they are worth nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from tte.search.gains import Gains
 from tte.search.space import RATIOS, Space
 
 SAMPLES = 48
+LEAST_SHARE = 0.25  # of a layer's channels: smaller ones, of many layers, train badly
+BIAS_WORTH = 0.3  # of biases beside weights: alone they gain little
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +82,21 @@ def _add(
 
 
 def fisher_gains(space: Space, found: Information) -> Gains:
-    """The proxy's gains; layers without information have none."""
+    """The proxy's gains; layers without information have none, nor have the weights of linear
+    projections and shares below LEAST_SHARE."""
     weights = np.zeros((len(space.layers), len(RATIOS)))
     bias = np.zeros(len(space.layers))
     for i, layer in enumerate(space.layers):
         if layer not in found.channels:
             continue
         norm = np.sqrt(found.weight[layer]) or 1.0
-        bias[i] = np.sqrt(found.bias[layer]) / norm
+        bias[i] = BIAS_WORTH * np.sqrt(found.bias[layer]) / norm
+        if space.is_projection(layer):
+            continue
+        whole = found.channels[layer]
         for r, ratio in enumerate(RATIOS):
             channels = space.channels(layer, ratio)
-            picked = found.channels[layer]
-            picked = picked if channels is None else picked[list(channels)]
-            weights[i, r] = np.sqrt(picked.sum()) / norm
+            picked = whole.sum() if channels is None else whole[list(channels)].sum()
+            if ratio >= LEAST_SHARE and picked > 0:
+                weights[i, r] = picked / np.sqrt(whole.sum()) / norm
     return Gains("relative step", np.concatenate([[0.0], np.cumsum(bias[::-1])]), weights)

@@ -109,6 +109,14 @@ class Space:
         importance = self._importance.get(layer)
         return pick_channels(self._forward, self._ops[layer], ratio, self._choice, importance)
 
+    def is_projection(self, layer: str) -> bool:
+        """Whether a layer's output goes without an activation into a sum or another layer."""
+        (output, *_) = self._ops[layer].outputs
+        quant = self._forward[output].quant
+        readers = self._forward.consumers.get(output, ())
+        linear = quant is not None and quant.zero_point > -128  # ReLU's zero is the least code
+        return linear and any(op.kind in LAYER_KINDS or "add" in op.kind for op in readers)
+
     def reach(self, candidate: Candidate) -> int:
         """The first layer down to which the backward pass runs; how many there are: the head
         alone is trained."""
