@@ -66,7 +66,7 @@ def plan_memory(graph: Graph, schedule: Schedule, thorough: bool = True) -> Memo
     blocks = _blocks(graph, schedule)
     live = _live_bytes(blocks, len(graph.ops))
     bound = max(live, default=0)
-    offsets, proven = _place(blocks, bound, EXCHANGES if thorough else QUICK_EXCHANGES), bound
+    offsets, proven = _place(blocks, bound, thorough), bound
     if thorough:
         offsets, proven = _improve(blocks, offsets, bound, len(graph.ops))
     peak_op = live.index(bound) if live else 0
@@ -174,8 +174,9 @@ def _conflicts(blocks: Sequence[_Block]) -> list[list[tuple[int, int, int]]]:
     return table
 
 
-def _place(blocks: Sequence[_Block], bound: int, exchanges: int = EXCHANGES) -> list[int]:
+def _place(blocks: Sequence[_Block], bound: int, thorough: bool = True) -> list[int]:
     """The best offsets found."""
+    exchanges = EXCHANGES if thorough else QUICK_EXCHANGES
     conflicts = _conflicts(blocks)
     indices = range(len(blocks))
     orders = [
