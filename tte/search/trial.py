@@ -69,7 +69,7 @@ def make_trial(program: Program, order: NDArray[np.int64]) -> Trial:
 
 def run_trial(trial: Trial, samples: Samples) -> Outcome:
     """Compiles, trains in the trial's order, and infers every held-out sample."""
-    root = _workplace()
+    root = _scratch_root()
     for folder in ("src", "kernels"):
         (root / folder).mkdir(exist_ok=True)
         for path in (root / folder).iterdir():
@@ -89,7 +89,7 @@ def run_trial(trial: Trial, samples: Samples) -> Outcome:
 _threads = threading.local()
 
 
-def _workplace() -> Path:
+def _scratch_root() -> Path:
     """One folder for all trials of a thread: a kernel is compiled once."""
     if not hasattr(_threads, "folder"):
         _threads.folder = tempfile.TemporaryDirectory(prefix="tte-")
