@@ -424,14 +424,20 @@ class RandomNet(Net):
         x = self.value(lambda shape: len(shape) == 4)
         if not x:
             return ""
-        height, width = self.number(1, 3), self.number(1, 3)
-        mode = self.pick(("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"))
-        attrs = {"coordinate_transformation_mode": mode[0], "nearest_mode": mode[1]}
+        n, channels, h, w = self.shapes[x]
+        height, width = (self.pick(0.75 if size > 1 else 1, 1.25, 1.5, 2, 3) for size in (h, w))
+        if (int(h * height), int(w * width)) == (h, w):
+            height = 2  # onnxruntime copies a map that keeps its size, whatever ONNX's formula says
+        attrs = {
+            "coordinate_transformation_mode": self.pick(
+                "asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners"
+            ),
+            "nearest_mode": self.pick("floor", "ceil", "round_prefer_floor", "round_prefer_ceil"),
+        }
         if self.pick(True, False):
             inputs = ("", self.const([1, 1, height, width]))
         else:
-            n, channels, h, w = self.shapes[x]
-            inputs = ("", "", self.integers(n, channels, h * height, w * width))
+            inputs = ("", "", self.integers(n, channels, int(h * height), int(w * width)))
         return self.add("Resize", x, *inputs, mode="nearest", **attrs)
 
     def tile(self) -> str:
