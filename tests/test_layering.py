@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module imports only from earlier rows, or from its own package.
 LAYERS = (
     ("errors",),
-    ("resources",),
+    ("resources", "files"),
     ("ir", "board", "data", "artifacts"),
     ("training",),
     ("program",),

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 
 from tte.cli.app import guarded
 from tte.cli.options import Baud, Project, Quiet
-from tte.errors import TteError
+from tte.files import write_whole
 
 weights_app = typer.Typer(
     help="Trained weights, out of a device into an ONNX file, and back.", no_args_is_help=True
@@ -49,18 +48,7 @@ def pull_command(
         with SerialStream(port, baud or baud_of(program)) as stream:
             device, hello = open_board(stream, program)
             state = State(hello.model_id, hello.steps, device.state())
-    content = pull(project, program, state)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            partial.write_bytes(content)
-            partial.replace(output)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise TteError(
-            "the model cannot be written", where=str(output), why=error.strerror or str(error)
-        ) from error
+    write_whole(output, pull(project, program, state), "the model")
     if not quiet:
         print(f"{output}: {len(program['weights'])} trained tensors after {state.steps} steps")
 
@@ -77,7 +65,7 @@ def push_command(
     ] = True,
     quiet: Quiet = False,
 ) -> None:
-    """Put the weights of a model into a board, or into the project's state."""
+    """Put a model's weights into a board or a project."""
     from tte.device.port import SerialStream, baud_of
     from tte.device.run import read_program
     from tte.device.state import STATE_NAME, write_state

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tte.device.frames import ANSWER_BYTES
 from tte.device.link import Link
+from tte.device.state import state_bytes
 from tte.errors import TteError
 from tte.training import SCHEDULES
 
@@ -72,7 +73,7 @@ class Device:
         self._input_bytes = math.prod(program["input"]["shape"])
         self._target_bytes = int(target["bytes"])
         self._output_bytes = math.prod(output["shape"]) * self._output_dtype.itemsize
-        self._state_bytes = sum(int(entry["bytes"]) for entry in program["state"])
+        self._state_bytes = state_bytes(program)
         self._saturation_count = len(program["saturations"])
         self._chunk_bytes = 0
         self.steps = 0  # that the device has trained

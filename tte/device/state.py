@@ -7,7 +7,6 @@ program.json's "state", CRC-32 of everything before.
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tte.errors import TteError
+from tte.files import write_whole
 
 STATE_NAME = "state.bin"
 _MAGIC, _VERSION = b"TTES", 1
@@ -35,9 +35,13 @@ class State:
         return body + zlib.crc32(body).to_bytes(4, "little")
 
 
+def state_bytes(program: Mapping[str, Any]) -> int:
+    """All trained tensors of a program."""
+    return sum(int(entry["bytes"]) for entry in program["state"])
+
+
 def decode(content: bytes, program: Mapping[str, Any], where: str) -> State:
     """The inverse; an error where it is no state of this program."""
-    size = sum(int(entry["bytes"]) for entry in program["state"])
     body = content[:-4]
     if (
         len(content) < _HEADER.size + 4
@@ -53,7 +57,7 @@ def decode(content: bytes, program: Mapping[str, Any], where: str) -> State:
             why=f"its version is {version}, this tte reads {_VERSION}",
         )
     data = body[_HEADER.size :]
-    if model_id.hex() != program["id"] or len(data) != size:
+    if model_id.hex() != program["id"] or len(data) != state_bytes(program):
         raise TteError(
             "the trained state belongs to another program",
             where=where,
@@ -65,20 +69,7 @@ def decode(content: bytes, program: Mapping[str, Any], where: str) -> State:
 
 def write_state(project_dir: Path, state: State) -> None:
     """Writes DIR/state.bin whole or not at all."""
-    path = project_dir / STATE_NAME
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            partial.write_bytes(state.encode())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise TteError(
-            "the trained state cannot be written",
-            where=str(path),
-            why=error.strerror or str(error),
-        ) from error
+    write_whole(project_dir / STATE_NAME, state.encode(), "the trained state")
 
 
 def read_state(project_dir: Path, program: Mapping[str, Any]) -> State:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tte.device.state import State, decode
+from tte.device.state import State, decode, state_bytes
 from tte.errors import TteError
 from tte.export import BIAS_CODES, TrainedWeight, read_weights, with_weights
 
@@ -60,7 +60,7 @@ def push(project_dir: Path, program: Mapping[str, Any], model: Path) -> State:
     wholes = [_found(arrays, weight, frozen[weight.initializer].dtype, model) for weight in trained]
     _check_frozen(frozen, arrays, {weight.initializer for weight in trained}, model)
     kept = _kept_state(metadata, program, str(model))
-    parts = _parts(program, kept.data if kept else bytes(_size(program)))
+    parts = _parts(program, kept.data if kept else bytes(state_bytes(program)))
     for weight, whole in zip(trained, wholes, strict=True):
         codes = weight.from_file(whole)
         _check_codes(weight, codes, model)
@@ -89,10 +89,6 @@ def _weights(program: Mapping[str, Any]) -> list[TrainedWeight]:
         )
         for entry in program.get("weights", ())
     ]
-
-
-def _size(program: Mapping[str, Any]) -> int:
-    return sum(int(entry["bytes"]) for entry in program["state"])
 
 
 def _parts(program: Mapping[str, Any], data: bytes) -> dict[str, bytes]:

@@ -27,6 +27,7 @@ from typing import Any
 
 from tte.board import Board, Limits, enforced_limits
 from tte.codegen.renode import platform_text, run_script
+from tte.device.state import state_bytes
 from tte.emulate import faults
 from tte.emulate.image import read_image
 from tte.errors import FirmwareFault, TteError
@@ -86,7 +87,7 @@ class RenodeTransport:
             memory["sram_limit_bytes"],
             flash_limit,
             board.stack_reserve_bytes,
-            sum(entry["bytes"] for entry in program["state"]),
+            state_bytes(program),
         )
         self._memory = _memory_map(board, limits)
         self._input = bytearray()

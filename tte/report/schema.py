@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tte.errors import TteError
+from tte.files import write_whole
 
 SCHEMA = "tte-report/1"
 REPORT_NAME = "report.json"
@@ -110,17 +110,7 @@ def _objective(program: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
     """Writes `path` whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            partial.write_text(to_json(report), encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise TteError(
-            "the report cannot be written", where=str(path), why=error.strerror or str(error)
-        ) from error
+    write_whole(path, to_json(report).encode(), "the report")
 
 
 def to_json(report: Mapping[str, Any]) -> str:
