@@ -146,6 +146,15 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.endswith("loaded []\n")
 
 
+@pytest.mark.parametrize("command", [(), ("weights",)])
+def test_lists_of_commands_are_not_cut_off(
+    command: tuple[str, ...], tte: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    commands = tte(*command, "--help").out.partition("Commands:")[2]
+    assert commands and "..." not in commands
+
+
 def test_version(tte: Run) -> None:
     assert tte("--version").out == f"tte {__version__}\n"
 

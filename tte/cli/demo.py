@@ -9,13 +9,7 @@ from typing import Annotated
 import typer
 
 from tte.cli.doctor import package_version
-from tte.cli.options import (
-    BoardName,
-    Compiler,
-    EmulatorName,
-    Json,
-    Quiet,
-)
+from tte.cli.options import BoardName, Compiler, EmulatorName, Json, Quiet
 from tte.cli.output import name_of
 from tte.cli.project import check_output, run_emulation, write_project
 from tte.errors import TteError
@@ -27,13 +21,15 @@ def demo_command(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="The project folder to write.")
     ] = Path("demo"),
-    board: BoardName = ("mps2-an386"),
+    board: BoardName = "mps2-an386",
     emulator: Annotated[EmulatorName, typer.Option("--emulator")] = EmulatorName.unicorn,
     compiler: Compiler = None,
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """Fine-tune a digit classifier to a changed sensor: from a source checkout, 2 minutes."""
+    """Fine-tune a digit classifier to a changed sensor, in 2 minutes.
+
+    From a source checkout: the model is in its examples."""
     import contextlib
     import io
     import runpy

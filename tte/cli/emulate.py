@@ -41,7 +41,7 @@ def emulate_command(
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train in an emulator and report accuracy, memory and instructions."""
+    """Train in an emulator; report accuracy, memory, instructions."""
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs exclude each other", hint="give one of them")
     from tte.data import load_dataset

@@ -20,8 +20,9 @@ def ops_command(
     json: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """List the operators: from where they are imported, and their kernels in portable C and for
-    the DSP extension (armv7em)."""
+    """List the operators, and from where they are imported.
+
+    With their kernels in portable C and for the DSP extension (armv7em)."""
     from tte.frontend import support
 
     if markdown:

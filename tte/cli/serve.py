@@ -19,7 +19,7 @@ def serve_command(
     compiler: Compiler = None,
     quiet: Quiet = False,
 ) -> None:
-    """Put an emulated board behind a pseudo-terminal, for `tte train --port`."""
+    """Put an emulated board behind a port for `tte train --port`."""
     import contextlib
     import signal
 
