@@ -19,10 +19,10 @@ from tte.cli.options import (
     Quiet,
     SampleSeed,
     Steps,
+    exclude,
 )
 from tte.cli.output import name_of
 from tte.cli.project import run_emulation
-from tte.errors import UsageError
 
 
 def emulate_command(
@@ -42,8 +42,7 @@ def emulate_command(
     quiet: Quiet = False,
 ) -> None:
     """Train in an emulator; report accuracy, memory, instructions."""
-    if steps is not None and epochs is not None:
-        raise UsageError("--steps and --epochs exclude each other", hint="give one of them")
+    exclude(("--steps", steps), ("--epochs", epochs))
     from tte.data import load_dataset
     from tte.device.run import read_program
 

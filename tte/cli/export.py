@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
+from tte.cli.options import Project
 from tte.errors import TteError
 
 
 def export_command(
-    project: Annotated[Path, typer.Argument(metavar="DIR", help="A project of tte compile.")],
+    project: Project,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="LIB", help="The folder to write: a new one.")
     ],

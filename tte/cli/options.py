@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tte.errors import UsageError
+
 
 def parse_bytes(text: str) -> int:
     """262144, 256KiB or 256K; also M and MiB."""
@@ -22,11 +24,8 @@ def parse_bytes(text: str) -> int:
 
 def parse_numbers(text: str) -> tuple[float, ...]:
     """One number, or one per channel separated by commas."""
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        values = ()
-    if not values or not all(math.isfinite(value) for value in values):
+    values = tuple(map(_number, text.split(",")))
+    if not all(map(math.isfinite, values)):
         raise typer.BadParameter(f"{text!r} is no number, and no list of numbers like 123,117,104")
     return values
 
@@ -40,10 +39,7 @@ def parse_positive_numbers(text: str) -> tuple[float, ...]:
 
 def parse_rate(text: str) -> float:
     """A positive number below 10."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _number(text)
     if not 0 < value < 10:
         raise typer.BadParameter(f"{text!r} is no learning rate like 0.001")
     return value
@@ -51,18 +47,30 @@ def parse_rate(text: str) -> float:
 
 def parse_share(text: str) -> float:
     """A number from 0 to below 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _number(text)
     if not 0 <= value < 1:
         raise typer.BadParameter(f"{text!r} is no number from 0 to below 1")
     return value
 
 
+def _number(text: str) -> float:
+    """NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def parse_weights(text: str) -> Any:
     """`balanced`, or one number a class."""
     return "balanced" if text == "balanced" else parse_numbers(text)
+
+
+def exclude(*options: tuple[str, Any]) -> None:
+    """An error where more than one of these (name, value) is given."""
+    names = [name for name, value in options if value]
+    if len(names) > 1:
+        raise UsageError(f"{' and '.join(names)} exclude each other", hint="give one of them")
 
 
 class LossName(str, Enum):

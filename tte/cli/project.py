@@ -121,6 +121,7 @@ def run_emulation(
     project: Path, dataset: Dataset, quiet: bool, json: Path | None, **options: Any
 ) -> None:
     """Runs, writes DIR/report.json, shows the report; status 130 where Ctrl-C cut it short."""
+    from tte.device.run import wanted_steps
     from tte.emulate.run import emulate
     from tte.report.progress import ProgressBar
     from tte.report.schema import REPORT_NAME, write_json
@@ -130,6 +131,6 @@ def run_emulation(
         report = emulate(project, dataset, progress=progress, **options)
     write_json(project / REPORT_NAME, report)
     show(report, json, quiet)
-    wanted = options.get("steps") or (options.get("epochs") or 1) * len(dataset.x_train)
+    wanted = wanted_steps(dataset, options.get("steps"), options.get("epochs"))
     if report["training"]["steps"] < wanted:
         raise KeyboardInterrupt

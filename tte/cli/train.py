@@ -18,6 +18,7 @@ from tte.cli.options import (
     Quiet,
     SampleSeed,
     Steps,
+    exclude,
 )
 from tte.cli.output import name_of, show
 from tte.errors import UsageError
@@ -68,15 +69,9 @@ def train_command(
     quiet: Quiet = False,
 ) -> None:
     """Train on a board, over its serial port, and report accuracy."""
-    for first, second in (
-        (("--steps", steps), ("--epochs", epochs)),
-        (("--resume", resume), ("--fresh", fresh)),
-        (("--store", store), ("--replay", replay)),
-    ):
-        if first[1] and second[1]:
-            raise UsageError(
-                f"{first[0]} and {second[0]} exclude each other", hint="give one of them"
-            )
+    exclude(("--steps", steps), ("--epochs", epochs))
+    exclude(("--resume", resume), ("--fresh", fresh))
+    exclude(("--store", store), ("--replay", replay))
     if detach and not (replay and steps):
         raise UsageError("--detach needs --replay and --steps", hint="--replay --steps N --detach")
     from tte.data import load_dataset

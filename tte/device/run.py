@@ -84,6 +84,11 @@ def with_schedule(program: dict[str, Any], schedule: str | None) -> dict[str, An
     return {**program, "optimizer": {**program["optimizer"], "schedule": schedule}}
 
 
+def wanted_steps(dataset: Dataset, steps: int | None, epochs: int | None) -> int:
+    """As many as are asked for; of neither, one epoch."""
+    return (epochs or 1) * len(dataset.x_train) if steps is None else steps
+
+
 class Run:
     """A device, its program and the data it is trained and tested with."""
 

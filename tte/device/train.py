@@ -20,7 +20,16 @@ from tte.build import current_firmware
 from tte.data import Dataset, sample_order
 from tte.device.client import Device, Hello
 from tte.device.link import ConversationLost, Link, Stream
-from tte.device.run import Interrupts, Progress, Run, Silent, fitting, read_program, with_schedule
+from tte.device.run import (
+    Interrupts,
+    Progress,
+    Run,
+    Silent,
+    fitting,
+    read_program,
+    wanted_steps,
+    with_schedule,
+)
 from tte.device.state import State, write_state
 from tte.errors import TteError
 from tte.report.schema import build_report, instructions_section, memory_section
@@ -93,6 +102,9 @@ class _BoardRun(Run):
         self.options = options
         self.hello = hello
         self.rate = options.learning_rate or float(program["learning_rate"])
+        self.seed = program["seed"] if options.seed is None else options.seed
+        # Of this run, or with --resume of all.
+        self.steps = wanted_steps(self.dataset, options.steps, options.epochs)
         self.first_step = 0  # of the schedule
         self.keeps = options.store is not None or options.replay
         self.restarts = 0
@@ -156,12 +168,6 @@ class _BoardRun(Run):
         self.first_step = 0 if self.options.resume else self.device.steps
         self.set_learning_rate(self.rate, self.steps, self.first_step)
 
-    @property
-    def steps(self) -> int:
-        """Of this run, or with --resume of all."""
-        wanted, epochs = self.options.steps, self.options.epochs or 1
-        return epochs * len(self.dataset.x_train) if wanted is None else wanted
-
     def greet(self) -> Hello:
         """A hello to a board that restarts; the old conversation may still be refused."""
         try:
@@ -176,10 +182,9 @@ class _BoardRun(Run):
 
     def order(self) -> NDArray[np.int64]:
         """The samples of the steps to come."""
-        options, first = self.options, self.device.steps
-        count = max(0, self.steps - first) if options.resume else self.steps
-        seed = self.program["seed"] if options.seed is None else options.seed
-        return sample_order(len(self.dataset.x_train), count, seed, first)
+        first = self.device.steps
+        count = max(0, self.steps - first) if self.options.resume else self.steps
+        return sample_order(len(self.dataset.x_train), count, self.seed, first)
 
     def store(self, stop: Callable[[], bool]) -> None:
         """Puts samples into the board's storage, unless it is to train on what it has."""
@@ -199,11 +204,7 @@ class _BoardRun(Run):
                 why=f"{room} samples fit into its storage",
                 hint=f"--store {room}" if room else "train without --store",
             )
-        kept = sample_order(
-            len(self.dataset.x_train),
-            wanted,
-            self.program["seed"] if self.options.seed is None else self.options.seed,
-        )
+        kept = sample_order(len(self.dataset.x_train), wanted, self.seed)
         self.device.clear()
         self.progress.phase("storing samples", wanted)
         for index in kept.tolist():
@@ -266,7 +267,7 @@ def run_alone(
     schedule: str | None = None,
 ) -> int:
     """Lets the board train on its stored samples with nobody listening; how many it has."""
-    program = read_program(project_dir)
+    program = with_schedule(read_program(project_dir), schedule)
     device, hello = open_board(stream, program)
     if not hello.samples:
         raise TteError("the board has no stored samples", hint="--store N puts N samples on it")
@@ -277,7 +278,7 @@ def run_alone(
         )
     device.set_learning_rate(
         learning_rate or float(program["learning_rate"]),
-        schedule or program["optimizer"]["schedule"],
+        program["optimizer"]["schedule"],
         steps,
     )
     device.run(steps)

@@ -23,6 +23,7 @@ from tte.device.run import (
     fitting,
     read_program,
     read_target,
+    wanted_steps,
     with_schedule,
 )
 from tte.device.state import State, read_state, write_state
@@ -61,7 +62,7 @@ def emulate(
     program = with_schedule(read_program(project_dir), schedule)
     dataset = fitting(dataset, program)
     rate = float(program["learning_rate"]) if learning_rate is None else learning_rate
-    count = steps if steps is not None else (epochs or 1) * len(dataset.x_train)
+    count = wanted_steps(dataset, steps, epochs)
     start = read_state(project_dir, program) if resume else State(program["id"], 0, b"")
     seed = program["seed"] if seed is None else seed
     order = sample_order(len(dataset.x_train), count, seed, start.steps)
