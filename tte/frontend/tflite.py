@@ -113,9 +113,11 @@ class _Tensor:
 
 @dataclass(slots=True)
 class _Operator:
-    """An operator that is being rewritten. `inputs` has None for one that is left out."""
+    """An operator that is being rewritten, and the ONNX operator that it becomes. `inputs` has None
+    for one that is left out."""
 
     kind: str
+    becomes: str
     inputs: tuple[_Tensor | None, ...]
     outputs: tuple[_Tensor, ...]
     options: Callable[[str], Any]  # by the options' class name
@@ -165,7 +167,7 @@ class _Reader:
         self.out = _Nodes()
         self.real: dict[str, str] = {}  # tensor -> its real value
         self.produced: set[str] = set()
-        self.op = _Operator("", (), (), lambda name: None)
+        self.op = _Operator("", "", (), (), lambda name: None)
 
     def error(self, what: str, why: str = "", hint: str = "") -> TteError:
         return TteError(what, where=str(self.path), why=why, hint=hint)
@@ -455,10 +457,11 @@ class _Reader:
             found.Init(table.Bytes, table.Pos)
             return found
 
-        self.op = _Operator(kind, tuple(inputs), tuple(outputs), options)
+        becomes, rule = _RULES[kind]
+        self.op = _Operator(kind, becomes, tuple(inputs), tuple(outputs), options)
         if not outputs:
             raise self.fail("it has no output")
-        _RULES[kind][1](self)
+        rule(self)
 
     def input(self, position: int) -> _Tensor:
         tensor = self.op.inputs[position] if position < len(self.op.inputs) else None
@@ -614,7 +617,7 @@ class _Reader:
         inputs = [value, self.constant(weight), self.bias(2)]
         self.emit("Gemm", inputs, {"transB": 1}, fused)
 
-    def pool(self, op_type: str) -> None:
+    def pool(self) -> None:
         """AVERAGE_POOL_2D (padding is not counted) and MAX_POOL_2D."""
         options = self.options("Pool2DOptions")
         self.map_shape(self.input(0))
@@ -624,24 +627,26 @@ class _Reader:
             "kernel_shape": (options.FilterHeight(), options.FilterWidth()),
         }
         fused = options.FusedActivationFunction()
-        self.emit(op_type, [self.value(self.input(0))], attrs, fused, channel_first=True)
+        value = self.value(self.input(0))
+        self.emit(self.op.becomes, [value], attrs, fused, channel_first=True)
 
-    def reduction(self, op_type: str) -> None:
+    def reduction(self) -> None:
         """MEAN and REDUCE_MAX over constant axes."""
         options = self.options("ReducerOptions")
         inputs = [self.value(self.input(0)), self.shape_constant(self.integers(1), "axes")]
-        self.emit(op_type, inputs, {"keepdims": int(options.KeepDims())})
+        self.emit(self.op.becomes, inputs, {"keepdims": int(options.KeepDims())})
 
     # ---- element-wise ---------------------------------------------------------------------
 
-    def binary(self, op_type: str, options_name: str) -> None:
+    def binary(self) -> None:
         """ADD, SUB, MUL."""
-        options = self.op.options(options_name)
+        options = self.op.options(f"{self.op.becomes}Options")
         fused = 0 if options is None else options.FusedActivationFunction()
-        self.emit(op_type, [self.value(self.input(0)), self.value(self.input(1))], {}, fused)
+        inputs = [self.value(self.input(0)), self.value(self.input(1))]
+        self.emit(self.op.becomes, inputs, {}, fused)
 
-    def unary(self, op_type: str) -> None:
-        self.emit(op_type, [self.value(self.input(0))])
+    def unary(self) -> None:
+        self.emit(self.op.becomes, [self.value(self.input(0))])
 
     def clip(self, low: float, high: float) -> None:
         self.emit("Clip", [self.value(self.input(0)), *self.bounds(low, high)])
@@ -685,12 +690,12 @@ class _Reader:
         repeats = self.shape_constant(self.integers(1), "repeats")
         self.emit("Tile", [self.value(self.input(0)), repeats])
 
-    def blocks(self, op_type: str) -> None:
+    def blocks(self) -> None:
         """DEPTH_TO_SPACE and SPACE_TO_DEPTH."""
         self.map_shape(self.input(0))
-        size = self.options(f"{op_type}Options").BlockSize()
+        size = self.options(f"{self.op.becomes}Options").BlockSize()
         inputs = [self.value(self.input(0))]
-        self.emit(op_type, inputs, {"blocksize": int(size)}, channel_first=True)
+        self.emit(self.op.becomes, inputs, {"blocksize": int(size)}, channel_first=True)
 
     def pad(self) -> None:
         """PAD and PADV2: rows of (before, after), and the value."""
@@ -812,24 +817,24 @@ _RULES: dict[str, tuple[str, Callable[[_Reader], None]]] = {
     "DEPTHWISE_CONV_2D": ("Conv", lambda r: r.convolution(depthwise=True)),
     "TRANSPOSE_CONV": ("ConvTranspose", _Reader.transposed_convolution),
     "FULLY_CONNECTED": ("Gemm", _Reader.fully_connected),
-    "AVERAGE_POOL_2D": ("AveragePool", lambda r: r.pool("AveragePool")),
-    "MAX_POOL_2D": ("MaxPool", lambda r: r.pool("MaxPool")),
-    "MEAN": ("ReduceMean", lambda r: r.reduction("ReduceMean")),
-    "REDUCE_MAX": ("ReduceMax", lambda r: r.reduction("ReduceMax")),
-    "ADD": ("Add", lambda r: r.binary("Add", "AddOptions")),
-    "SUB": ("Sub", lambda r: r.binary("Sub", "SubOptions")),
-    "MUL": ("Mul", lambda r: r.binary("Mul", "MulOptions")),
-    "RELU": ("Relu", lambda r: r.unary("Relu")),
+    "AVERAGE_POOL_2D": ("AveragePool", _Reader.pool),
+    "MAX_POOL_2D": ("MaxPool", _Reader.pool),
+    "MEAN": ("ReduceMean", _Reader.reduction),
+    "REDUCE_MAX": ("ReduceMax", _Reader.reduction),
+    "ADD": ("Add", _Reader.binary),
+    "SUB": ("Sub", _Reader.binary),
+    "MUL": ("Mul", _Reader.binary),
+    "RELU": ("Relu", _Reader.unary),
     "RELU6": ("Clip", lambda r: r.clip(0, 6)),
     "RELU_N1_TO_1": ("Clip", lambda r: r.clip(-1, 1)),
     "RELU_0_TO_1": ("Clip", lambda r: r.clip(0, 1)),
     "LEAKY_RELU": ("LeakyRelu", _Reader.leaky_relu),
-    "LOGISTIC": ("Sigmoid", lambda r: r.unary("Sigmoid")),
-    "TANH": ("Tanh", lambda r: r.unary("Tanh")),
-    "HARD_SWISH": ("HardSwish", lambda r: r.unary("HardSwish")),
-    "ABS": ("Abs", lambda r: r.unary("Abs")),
-    "ELU": ("Elu", lambda r: r.unary("Elu")),
-    "EXP": ("Exp", lambda r: r.unary("Exp")),
+    "LOGISTIC": ("Sigmoid", _Reader.unary),
+    "TANH": ("Tanh", _Reader.unary),
+    "HARD_SWISH": ("HardSwish", _Reader.unary),
+    "ABS": ("Abs", _Reader.unary),
+    "ELU": ("Elu", _Reader.unary),
+    "EXP": ("Exp", _Reader.unary),
     "GELU": ("Gelu", _Reader.gelu),
     "SOFTMAX": ("Softmax", _Reader.softmax),
     "QUANTIZE": ("QuantizeLinear", _Reader.quantize),
@@ -838,8 +843,8 @@ _RULES: dict[str, tuple[str, Callable[[_Reader], None]]] = {
     "SQUEEZE": ("Squeeze", _Reader.reshape),
     "EXPAND_DIMS": ("Unsqueeze", _Reader.reshape),
     "TRANSPOSE": ("Transpose", _Reader.transpose),
-    "DEPTH_TO_SPACE": ("DepthToSpace", lambda r: r.blocks("DepthToSpace")),
-    "SPACE_TO_DEPTH": ("SpaceToDepth", lambda r: r.blocks("SpaceToDepth")),
+    "DEPTH_TO_SPACE": ("DepthToSpace", _Reader.blocks),
+    "SPACE_TO_DEPTH": ("SpaceToDepth", _Reader.blocks),
     "TILE": ("Tile", _Reader.tile),
     "PAD": ("Pad", _Reader.pad),
     "PADV2": ("Pad", _Reader.pad),
