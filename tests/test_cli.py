@@ -19,6 +19,7 @@ from tte import __version__, cli
 from tte.cli import options
 from tte.cli.options import CalibrationName
 from tte.errors import FirmwareFault
+from tte.report import tables
 from tte.report.progress import ProgressBar
 
 
@@ -407,6 +408,12 @@ def test_an_optimizer_that_is_none(
     result = compile_to(tte, digits_model, data, tmp_path / "out", option, value)
     assert result.status == 2
     assert option in result.err
+
+
+def test_losses_have_four_digits() -> None:
+    assert tables._loss_text([1.66, 1.929]) == "1.660 → 1.929"
+    assert tables._loss_text([12345.6, 2.0]) == "1.235e+04 → 2.000"
+    assert tables._loss_text([1234.5]) == "1234 → 1234"
 
 
 def test_equal_runs_are_equal(tte: Run, project: Path, data: Path) -> None:

@@ -181,7 +181,7 @@ def _loss_text(loss: list[float]) -> str:
     if not loss:
         return "-"
     span = max(1, min(50, len(loss) // 4))
-    return f"{sum(loss[:span]) / span:.4g} → {sum(loss[-span:]) / span:.4g}"
+    return f"{_number(sum(loss[:span]) / span)} → {_number(sum(loss[-span:]) / span)}"
 
 
 def _objective_text(training: Mapping[str, Any]) -> str:
@@ -203,7 +203,8 @@ _OPTIMIZER = (
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    """Four digits, zeros at the end too."""
+    return "-" if value is None else f"{value:#.4g}".rstrip(".")
 
 
 def _percent(fraction: float | None) -> str:
