@@ -5,7 +5,7 @@
 #ifndef TTE_PROTOCOL_H
 #define TTE_PROTOCOL_H
 
-enum { TTE_PROTOCOL_VERSION = 1, TTE_ANSWER = 0x80, TTE_WANTS_ANSWER = 1 };
+enum { TTE_PROTOCOL_VERSION = 2, TTE_ANSWER = 0x80, TTE_WANTS_ANSWER = 1 };
 
 /* The longest payload of an answer. */
 enum { TTE_ANSWER_BYTES = 2048 };

@@ -353,7 +353,8 @@ class OtherVersion:
         return data
 
 
-def test_another_version_of_the_protocol(project: Path) -> None:
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_version_of_the_protocol(version: int, project: Path) -> None:
     from tte.device.frames import Decoder, Frame, encode
     from tte.device.link import key_of
 
@@ -363,7 +364,7 @@ def test_another_version_of_the_protocol(project: Path) -> None:
         answers = b""
         for frame in Decoder().feed(data):
             model_id = bytes.fromhex(program["id"])
-            payload = b"\2\0\0\2" + model_id + bytes(44)
+            payload = bytes((version, 0, 0, 2)) + model_id + bytes(44)
             key = key_of(frame.payload, model_id)
             answers += encode(Frame(0x81, 0, frame.sequence, key, payload))
         return answers

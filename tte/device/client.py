@@ -19,7 +19,7 @@ from tte.device.state import state_bytes
 from tte.errors import TteError
 from tte.training import SCHEDULES
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 _SETTINGS = struct.Struct("<2i3I")
 READ, INFER, TRAIN, METRICS, SAVE, RESTART, STORE, CLEAR, RUN = range(3, 12)
 INPUT, TARGET, SETTINGS, STATE, OUTPUT, SATURATIONS = range(1, 7)
