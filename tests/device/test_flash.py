@@ -218,7 +218,6 @@ def test_silence_and_nonsense_are_no_success(
     path.write_text(path.read_text().replace("import json, os, sys", "import time, os, json, sys\n"
                                              "time.sleep(60)"))  # fmt: skip
     monkeypatch.setattr(flash, "LIMIT_S", 0.5)
-    monkeypatch.setattr(flash._run, "__defaults__", (0.5,))
     start = time.monotonic()
     with pytest.raises(TteError) as caught:
         flash_it(load_board(BOARD), elf, "openocd")
@@ -236,13 +235,16 @@ def test_nothing_installed_says_what_to_install(stubs: Stubs, elf: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["a b", "x; reboot", "$(id)", "[exec id]", "-c", "x\n"])
-def test_a_probe_is_a_plain_name(name: str) -> None:
-    board = load_board(BOARD)
-    if name == "-c":
-        assert all("-c" not in c[:2] for c in make_plan(board, "st-flash", "c", dry=True).commands)
-        return
+def test_a_probe_is_a_plain_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where there is a folder of that name: only UF2 volumes are folders."""
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError):
-        make_plan(board, "openocd", name, dry=True)
+        make_plan(load_board(BOARD), "openocd", name, dry=True)
+    Path(name).mkdir(parents=True)
+    with pytest.raises(UsageError):
+        make_plan(load_board(BOARD), "openocd", name, dry=True)
 
 
 def test_a_tool_of_another_board_is_refused() -> None:

@@ -59,13 +59,16 @@ def make_plan(board: Board, tool: str = "", probe: str = "", *, dry: bool = Fals
         raise UsageError(
             f"{board.name} is not flashed with {tool}", hint="its tools: " + ", ".join(known.tools)
         )
-    if probe and not os.path.isdir(probe) and not re.fullmatch(r"[A-Za-z0-9:_.-]+", probe):
-        raise UsageError(f"{probe!r} is no name of a probe", hint="letters, digits and : _ . -")
     names = (tool,) if tool else known.tools
     chosen = next((name for name in names if _is_there(name, known, probe)), "")
     if not chosen and not dry:
         raise _no_tool(board, names)
     chosen = chosen or names[0]
+    is_volume = chosen == UF2 and os.path.isdir(probe)
+    if probe and not is_volume and not re.fullmatch(r"(?!-)[A-Za-z0-9:_.-]+", probe):
+        raise UsageError(
+            f"{probe!r} is no name of a probe", hint="letters, digits and : _ . -, no - first"
+        )
     if chosen == UF2:
         return Plan(UF2, probe, volume=_volume(board, known, probe, dry))
     found = TOOLS[chosen]
@@ -83,7 +86,7 @@ def carry_out(plan: Plan, board: Board, elf_path: Path, show: Show) -> int:
         if plan.volume is not None:
             _copy(folder / "firmware.uf2", plan.volume, show)
         for command in plan.commands:
-            output, status = _run(command, folder, show)
+            output, status = _run(command, folder, show, LIMIT_S)
             confirms = TOOLS[plan.tool].confirms if command == plan.commands[-1] else ""
             if status != 0 or not re.search(confirms, output):
                 raise explain(plan.tool, board, output, status)
@@ -260,7 +263,7 @@ def _copy(file: Path, volume: Path, show: Show) -> None:
 
 
 def _run(
-    command: Command, folder: Path | None, show: Show, limit_s: float = LIMIT_S
+    command: Command, folder: Path | None, show: Show, limit_s: float
 ) -> tuple[str, int | None]:
     """(output, exit status) of a program; None: it took too long and was ended."""
     try:
