@@ -21,7 +21,11 @@ from rich.table import Table
 from tests.kernel_machine import KernelMachine, kernel_machine
 from tte.ops import params
 from tte.ops.conv2d import product_scratch_bytes
-from tte.ops.depthwise_conv2d import planes_scratch_bytes, vectors_scratch_bytes
+from tte.ops.depthwise_conv2d import (
+    grad_input_scratch_bytes,
+    planes_scratch_bytes,
+    vectors_scratch_bytes,
+)
 
 Array = NDArray[Any]
 BOARDS = ("mps2-an386", "mps2-an500")
@@ -138,10 +142,7 @@ def grad_input(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -
     sums = layer.kernel**2 * (1 if layer.depthwise else layer.out_c)
     scratch = max(4 * layer.in_c, product_scratch_bytes(layer.out_c, size * size))
     if layer.depthwise:
-        cols = -(-size // 4) * 4
-        reach = layer.kernel - 1
-        plane = planes_scratch_bytes(size + reach, cols + reach, layer.kernel, size, size)
-        scratch = max(4 * size * size, plane)
+        scratch = grad_input_scratch_bytes(size, size, layer.kernel, layer.kernel)
     return machine.instructions(
         f"tte_{'depthwise_' if layer.depthwise else ''}conv2d_grad_input_int8",
         params.Conv2dGradInputParams(window, 0),

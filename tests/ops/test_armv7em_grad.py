@@ -20,7 +20,7 @@ pytest.importorskip("unicorn")
 
 from tests.kernel_library import PORTABLE_SOURCES, kernel_library
 from tests.kernel_machine import KernelMachine, kernel_machine
-from tests.ops.test_kernels import Random, bits, planes, product, random, rubbish, up
+from tests.ops.test_kernels import Random, bits, grad_planes, product, random, rubbish
 from tte.errors import TteError
 from tte.ops import params
 from tte.ops.params import Window
@@ -99,9 +99,7 @@ def grad_input(
         to,
         np.asarray([7], np.uint32),
     ]
-    rows, cols = window.in_h + window.kernel_h - 1, up(window.in_w, 4) + window.kernel_w - 1
-    plane = planes(rows, cols, window.kernel_w, window.in_w, window.in_h)
-    scratch = max(4 * window.in_h * window.in_w, plane)
+    scratch = grad_planes(window.in_h, window.in_w, window.kernel_h, window.kernel_w)
     call_params = params.Conv2dGradInputParams(window, pre_shift)
     return Call(DEPTHWISE, call_params, args, rubbish(scratch, np.int32), macs)
 
@@ -109,11 +107,11 @@ def grad_input(
 @pytest.mark.parametrize(
     ("size", "channels", "kernel", "stride", "limit"),
     [
-        (8, 160, 5, 1, 1.6),
-        (8, 192, 3, 1, 2.8),
-        (8, 240, 7, 2, 2.9),
-        (4, 384, 5, 1, 1.9),
-        (4, 576, 3, 1, 3.4),
+        (8, 160, 5, 1, 1.45),
+        (8, 192, 3, 1, 2.5),
+        (8, 240, 7, 2, 2.7),
+        (4, 384, 5, 1, 1.7),
+        (4, 576, 3, 1, 3.0),
         (8, 96, 7, 1, None),
         (16, 24, 5, 2, None),
     ],
@@ -160,6 +158,26 @@ def test_a_map_of_many_rows() -> None:
         window = depthwise(size, 8, 3, stride)
         call = grad_input(window, random(size), masked=True, added=False, in_place=False)
         check(call, machine())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("factor", [4.0, 100.0, 2.0**40])
+def test_gradients_that_do_not_fit(stride: int, factor: float) -> None:
+    """Many or all are clamped, each is counted once; at last they are no int16."""
+    for size in (8, 13):
+        call = grad_input(
+            depthwise(size, 16, 3, stride), random(8), masked=True, added=False, in_place=False
+        )
+        multipliers = call.args[2]
+        assert multipliers is not None
+        call.args[2] = np.minimum(multipliers * factor, 2.0**31 - 1).astype(np.int32)
+        check(call, machine())
+
+
+def test_large_maps_stay_in_their_scratch() -> None:
+    for size, kernel, stride in ((32, 7, 2), (40, 5, 2), (30, 7, 1), (24, 3, 1)):
+        window = depthwise(size, 8, kernel, stride)
+        check(grad_input(window, random(9), masked=True, added=False, in_place=True), machine())
 
 
 # ---- the weight gradient of pointwise convolutions -----------------------------------------

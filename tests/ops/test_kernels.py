@@ -233,6 +233,14 @@ def planes(rows: int, cols: int, kernel_w: int, n: int, mask_rows: int) -> int:
     return count * plane + max(4 * max(64, up(n, 4)), (4 + mask_rows) * up(n, 4))
 
 
+def grad_planes(in_h: int, in_w: int, kernel_h: int, kernel_w: int) -> int:
+    """Scratch bytes of a depthwise input gradient, docs/kernels.md."""
+    rows, cols = in_h + kernel_h - 1, up(in_w, 4) + kernel_w - 1
+    four = 8 * rows * up(cols + kernel_w // 2 % 2, 2)
+    four = four + 8 * in_h * up(in_w, 4) if four <= 8192 else 0
+    return max(4 * in_h * in_w, planes(rows, cols, kernel_w, in_w, 0), four)
+
+
 @dataclass(frozen=True)
 class TrainedChannels:
     """Weights of some input channels that stand in for those in the whole tensor."""
@@ -711,16 +719,7 @@ def test_depthwise_conv2d_grad_input(window: Window, in_place: bool, seed: int) 
         epilogue,
         acc,
         rubbish(
-            max(
-                4 * window.in_h * window.in_w,
-                planes(
-                    window.in_h + window.kernel_h - 1,
-                    up(window.in_w, 4) + window.kernel_w - 1,
-                    window.kernel_w,
-                    window.in_w,
-                    window.in_h,
-                ),
-            ),
+            grad_planes(window.in_h, window.in_w, window.kernel_h, window.kernel_w),
             np.int32,
         ),
     )

@@ -26,6 +26,28 @@ void tte_finish_grads(const tte_grads *grads)
     }
 }
 
+/* Words of four channels. */
+void tte_store_grads(const tte_grad_map *map)
+{
+    const int16_t *from = map->from;
+    int8_t *to = map->to;
+    const uint8_t *mask = map->mask;
+
+    for (int32_t row = 0; row < map->rows; row++) {
+        const int32_t count = 4 * map->fours + map->tail;
+        for (int32_t i = 0; i < count; i++, to += map->step, mask += map->mask_step) {
+            for (int32_t channel = 0; channel < 4; channel++) {
+                const int32_t value = from[i / 4 * 16 + i % 4 + 4 * channel] - TTE_GRAD_OFFSET;
+                const uint32_t bit = (uint32_t)*mask << map->shift >> (16 + channel) & 1;
+                to[channel] = bit == 0 ? 0 : tte_saturate_grad(value, map->saturations);
+            }
+        }
+        from += (count + 3) / 4 * 16;
+        to += map->to_step;
+        mask += map->mask_row_step;
+    }
+}
+
 const int32_t *tte_update_fours(int8_t *weight, int8_t *residual, const int32_t *sums,
                                 const int32_t *sums_end, const tte_move *move)
 {

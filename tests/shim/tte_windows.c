@@ -25,21 +25,24 @@ static int32_t window_sum(const tte_windows *windows, const int16_t *x, int32_t 
 static int8_t finish(const tte_windows *windows, int32_t sum, int32_t channel, finish_mode mode,
                      uint8_t *bits)
 {
-    const int32_t multiplier = windows->multipliers[channel];
-    if (mode == GRAD) {
-        int32_t value = tte_smmulr(sum, multiplier);
-        value = (*bits << (windows->bit - (uint32_t)channel) & 0x80) == 0 ? 0 : value;
-        if (value < -127 || value > 127) {
-            ++*windows->saturations;
-        }
-        return (int8_t)tte_clamp(value, -127, 127);
-    }
-    const int32_t value =
-        tte_smmlar(windows->biases[channel] + sum, multiplier, windows->zero_point);
+    const int32_t value = tte_smmlar(windows->biases[channel] + sum,
+                                     windows->multipliers[channel], windows->zero_point);
     if (mode == MASKED_INT8 && value == tte_ssat8(value)) {
         *bits = (uint8_t)(*bits | windows->bit << channel);
     }
     return (int8_t)tte_ssat8(value);
+}
+
+/* Where the next four gradients go. */
+static void finish_grads(const tte_windows *windows, const int32_t *sums, int32_t channel,
+                         int8_t *to)
+{
+    int16_t values[4];
+    for (int32_t i = 0; i < 4; i++) {
+        values[i] = (int16_t)(uint16_t)tte_smmlar(sums[i], windows->multipliers[channel],
+                                                  windows->zero_point);
+    }
+    memcpy(to, values, sizeof values);
 }
 
 /* Rows of three or four taps, the first one an odd element. */
@@ -63,15 +66,15 @@ static void run_steps(const tte_windows *windows, int32_t taps)
     for (int32_t channel = 0; channel < (int32_t)windows->channels; channel++) {
         const int8_t *weight = windows->weight + channel * windows->weight_step;
         const int16_t *x = windows->x + channel * (int32_t)(windows->plane_bytes / 2);
-        int8_t *to = windows->y + channel, *const end = to + windows->y_bytes;
-        uint8_t *bits = windows->mask;
+        int8_t *to = windows->y + 8 * channel, *const end = to + windows->y_bytes;
         const int32_t down = (windows->kernel_rows - 1) * (int32_t)(windows->row_bytes / 2);
         while (to != end) {
-            for (int8_t *row_end = to + windows->row; to != row_end;) {
-                for (int32_t i = 0; i < 4; i++, to += windows->step) {
-                    const int32_t sum = steps_sum(windows, x, taps, i, weight);
-                    *to = finish(windows, sum, channel, GRAD, bits++);
+            for (int8_t *row_end = to + windows->row; to != row_end; to += windows->step) {
+                int32_t sums[4];
+                for (int32_t i = 0; i < 4; i++) {
+                    sums[i] = steps_sum(windows, x, taps, i, weight);
                 }
+                finish_grads(windows, sums, channel, to);
                 x += down + windows->x_next / 2;
             }
             x += windows->x_step / 2;
@@ -90,14 +93,22 @@ static void run(const tte_windows *windows, int32_t taps, int32_t stride, finish
         }
         weight = mode == GRAD ? turned : weight;
         const int16_t *x = windows->x + channel * (int32_t)(windows->plane_bytes / 2);
-        int8_t *to = windows->y + channel, *const end = to + windows->y_bytes;
+        int8_t *to = windows->y + (mode == GRAD ? 8 : 1) * channel;
+        int8_t *const end = to + windows->y_bytes;
         uint8_t *bits = windows->mask;
         const int32_t down = (taps - 1) * (int32_t)(windows->row_bytes / 2);
         while (to != end) {
             for (int8_t *row_end = to + windows->row; to != row_end;) {
-                for (int32_t i = 0; i < 4; i++, to += windows->step) {
-                    const int32_t sum = window_sum(windows, x, taps, stride, i, weight);
-                    *to = finish(windows, sum, channel, mode, bits);
+                int32_t sums[4];
+                for (int32_t i = 0; i < 4; i++) {
+                    sums[i] = window_sum(windows, x, taps, stride, i, weight);
+                }
+                if (mode == GRAD) {
+                    finish_grads(windows, sums, channel, to);
+                    to += windows->step;
+                }
+                for (int32_t i = 0; i < 4 && mode != GRAD; i++, to += windows->step) {
+                    *to = finish(windows, sums[i], channel, mode, bits);
                     bits += mode != INT8;
                 }
                 x += down + windows->x_next / 2;

@@ -209,12 +209,19 @@ def grad_input_call(op: Op, graph: Graph) -> KernelCall:
     return KernelCall(call.symbol, call.params, (*call.args, ScratchArg("int32_t")))
 
 
+def grad_input_scratch_bytes(in_h: int, in_w: int, kernel_h: int, kernel_w: int) -> int:
+    """int32 sums of one channel, or the planes that its transposed convolution looks at; behind
+    those of four channels their int16 gradients."""
+    rows, cols, whole_w = in_h + kernel_h - 1, _up(in_w, 4) + kernel_w - 1, _up(in_w, 4)
+    planes = 4 * _plane_bytes(rows, cols, kernel_w)
+    whole = planes + 4 * 2 * in_h * whole_w if planes <= FOUR_PLANES_BYTES else 0
+    return max(4 * in_h * in_w, planes_scratch_bytes(rows, cols, kernel_w, in_w, 0), whole)
+
+
 def grad_input_scratch(op: Op, graph: Graph) -> int:
-    """int32 sums of one channel, or the plane that its transposed convolution looks at."""
+    """The planes and maps of a channel or four."""
     in_h, in_w, _ = hwc(graph[op.outputs[0]].type)
-    kernel_h, kernel_w = op.attrs.window.kernel
-    rows, cols = in_h + kernel_h - 1, _up(in_w, 4) + kernel_w - 1
-    return max(4 * in_h * in_w, planes_scratch_bytes(rows, cols, kernel_w, in_w, in_h))
+    return grad_input_scratch_bytes(in_h, in_w, *op.attrs.window.kernel)
 
 
 def grad_macs(op: Op, graph: Graph) -> int:

@@ -25,6 +25,7 @@ void tte_depthwise_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *pa
                                           int32_t *scratch);
 
 enum {
+    FOUR_BYTES = 32, /* of four gradients of four channels */
     SUMS = 64, /* at least, of some rows at once */
     MAX_STRIDE = 2,
     MAX_JOBS = MAX_STRIDE * MAX_STRIDE,
@@ -332,11 +333,18 @@ static TTE_APART void run_phases(const tte_conv2d_grad_input_params *params,
 
 /* ---- four channels at once: tte_windows.h ------------------------------------------------- */
 
+/* The gradients of one call: what the first channels become. */
+typedef struct {
+    tte_call call;
+    int32_t kernel_rows, weight; /* bytes from a group's first weight to this call's */
+    tte_grad_map map;
+} tte_part;
+
 typedef struct {
     tte_window turned; /* the convolution with stride 1 of grad_output that gives grad_input */
     tte_plane plane;
-    tte_calls calls;
     int32_t pitch; /* from a row of weights to the next */
+    tte_part parts[MAX_JOBS], *end;
 } tte_plan;
 
 static tte_window turn_window(const tte_window *window)
@@ -346,6 +354,7 @@ static tte_window turn_window(const tte_window *window)
     turned.in_w = window->out_w;
     turned.out_h = window->in_h;
     turned.out_w = window->in_w;
+    turned.stride_h = turned.stride_w = 1;
     turned.pad_top = (uint16_t)(window->kernel_h - 1 - window->pad_top);
     turned.pad_left = (uint16_t)(window->kernel_w - 1 - window->pad_left);
     return turned;
@@ -362,7 +371,7 @@ static int plan_whole(const tte_window *window, tte_plan *plan)
     plan->plane =
         tte_plan_plane(&plan->turned, 0, window->in_h, tte_windows_origin(window->kernel_w));
     plan->pitch = window->kernel_w;
-    return 1;
+    return plan->plane.planes == 4;
 }
 
 /* The first of three or four taps is an odd element of a plane: `lead` taps of 0 come before. */
@@ -411,58 +420,125 @@ static TTE_APART int plan_phases(const tte_window *window, const tte_axis *y, co
     plane->end = y->origin + plane->rows < window->out_h ? y->origin + plane->rows : window->out_h;
     plane->used_cols = plane->cols - left < window->out_w ? plane->cols - left : window->out_w;
     plane->first = (plane->begin - y->origin) * plane->cols + left;
-    /* There is room for one plane of stride 1, or four. */
-    const tte_plane whole = tte_plan_plane(&plan->turned, 0, window->in_h, 0);
-    const int32_t room = whole.planes * whole.rows * whole.cols;
-    plane->planes = 4 * plane->rows * plane->cols <= room ? 4 : 1;
-    return 1;
+    /* There is room for the planes of stride 1. */
+    const tte_plane whole =
+        tte_plan_plane(&plan->turned, 0, window->in_h, tte_windows_origin(window->kernel_w));
+    plane->planes = 4;
+    return whole.planes == 4 && plane->rows * plane->cols <= whole.rows * whole.cols;
+}
+
+/* The part of grad_input from (row, col) on, of every stride-th pixel; its values come from `from`
+ * on. */
+static tte_part *add_part(const tte_window *window, int32_t row, int32_t rows, int32_t col,
+                          int32_t cols, int16_t *from, const uint8_t *mask, int8_t *grad_input,
+                          uint32_t *saturations, tte_plan *plan)
+{
+    static const uint8_t all = 0xFF;
+    tte_part *part = plan->end++;
+    const int32_t fours = (cols + 3) / 4, stride = window->stride_w;
+    const int32_t step = stride * window->in_c, bits_step = mask == NULL ? 0 : step / 8;
+    const int32_t pixel = row * window->in_w + col;
+    const int32_t row_pixels = window->stride_h * window->in_w;
+    tte_call *call = &part->call;
+    tte_grad_map *map = &part->map;
+
+    call->y = (int8_t *)from;
+    call->mask = NULL;
+    call->y_step = 0;
+    call->step = FOUR_BYTES;
+    call->row = (uint32_t)fours * FOUR_BYTES;
+    call->y_bytes = (uint32_t)rows * call->row;
+
+    map->from = from;
+    map->to = grad_input + pixel * window->in_c;
+    map->step = (uint32_t)step;
+    map->mask = mask == NULL ? &all : mask + pixel * window->in_c / 8;
+    map->mask_step = (uint32_t)bits_step;
+    map->saturations = saturations;
+    map->fours = cols / 4;
+    map->tail = cols % 4;
+    map->rows = rows;
+    map->to_step = row_pixels * window->in_c - cols * step;
+    map->mask_row_step = mask == NULL ? 0 : map->to_step / 8;
+    if (map->to_step == 0 && map->tail == 0) { /* one row */
+        map->fours *= rows;
+        map->rows = 1;
+    }
+    return part;
 }
 
 static void add_phase(const tte_window *window, const tte_axis *y, const tte_phase *down,
-                      const tte_phase *across, const int16_t *planes, int8_t *grad_input,
-                      uint8_t *bits, tte_plan *plan)
+                      const tte_phase *across, const int16_t *planes, int16_t *from,
+                      const uint8_t *mask, int8_t *grad_input, uint32_t *saturations,
+                      tte_plan *plan)
 {
     const int32_t lead = lead_of(across), cols = plan->plane.cols;
-    const int32_t row_bytes = window->stride_h * window->in_w * window->in_c;
     const int32_t left = plan->plane.first % cols;
-    tte_call *call = plan->calls.end++;
+    tte_part *part = add_part(window, down->first, down->count, across->first, across->count, from,
+                              mask, grad_input, saturations, plan);
+    tte_call *call = &part->call;
 
     call->function = lead + across->taps > 3 ? tte_windows_4_1_grad : tte_windows_3_1_grad;
-    call->weight = down->tap * plan->pitch + across->tap + 2 * lead;
-    call->place = NULL;
-    call->x =
-        planes + (down->output - y->origin) * cols + left + across->output - lead - 1;
-    call->y = grad_input + (down->first * window->in_w + across->first) * window->in_c;
-    call->mask = bits;
+    call->x = planes + (down->output - y->origin) * cols + left + across->output - lead - 1;
     call->x_next = 8 - 2 * (down->taps - 1) * cols;
     call->x_step = 2 * (cols - across->count);
-    call->step = 2u * window->in_c;
-    call->row = (uint32_t)across->count * call->step;
-    call->y_step = row_bytes - (int32_t)call->row;
-    call->y_bytes = (uint32_t)(down->count * row_bytes);
-    call->kernel_rows = down->taps;
+    part->kernel_rows = down->taps;
+    part->weight = down->tap * plan->pitch + across->tap + 2 * lead;
 }
 
-/* Bytes of mask bits for eight channels, phase after phase, in rows of a multiple of four; 0 behind
- * a row. Without a mask all are set. */
-static TTE_APART void load_bits(const tte_window *window, const tte_axis *y, const tte_axis *x,
-                                const uint8_t *mask, uint8_t *bits)
+static void add_whole(const tte_window *window, const int16_t *planes, int16_t *from,
+                      const uint8_t *mask, int8_t *grad_input, uint32_t *saturations,
+                      tte_plan *plan)
 {
-    static const uint8_t all = 0xFF;
-    const int32_t pixel_bytes = mask == NULL ? 0 : window->in_c / 8;
-    const int32_t step = window->stride_w * pixel_bytes;
-    for (int32_t i = 0; i < y->count * x->count; i++) {
-        const tte_phase *down = &y->phases[i / x->count], *across = &x->phases[i % x->count];
-        for (int32_t row = 0; row < down->count; row++) {
-            const int32_t pixel =
-                (down->first + row * window->stride_h) * window->in_w + across->first;
-            const uint8_t *from = mask == NULL ? &all : mask + pixel * pixel_bytes;
-            for (int32_t col = 0; col < across->count; col++, from += step) {
-                *bits++ = *from;
+    static const tte_windows_function functions[3] = {
+        tte_windows_3x3_1_grad, tte_windows_5x5_1_grad, tte_windows_7x7_1_grad};
+    tte_part *part = add_part(window, 0, window->in_h, 0, window->in_w, from, mask, grad_input,
+                              saturations, plan);
+    const int32_t row_bytes = 2 * plan->plane.cols, back = (window->kernel_h - 1) * row_bytes;
+    tte_call *call = &part->call;
+
+    call->function = functions[window->kernel_w / 2 - 1];
+    call->x = planes;
+    if (window->in_w <= 4) { /* a column is one row */
+        call->x_next = row_bytes - back;
+        call->x_step = 0;
+        call->row = call->y_bytes;
+    } else {
+        call->x_next = 8 - back;
+        call->x_step = row_bytes - 2 * ((window->in_w + 3) & ~3);
+    }
+    part->kernel_rows = part->weight = 0;
+}
+
+/* The last one to three channels. */
+static TTE_APART void store_channels(const tte_grad_map *map, int32_t count)
+{
+    const int16_t *from = map->from;
+    int8_t *to = map->to;
+    const int32_t cols = 4 * map->fours + map->tail;
+    for (int32_t row = 0; row < map->rows; row++, to += map->to_step) {
+        for (int32_t i = 0; i < cols; i++, to += map->step) {
+            const int16_t *value = from + i / 4 * 16 + i % 4;
+            for (int32_t channel = 0; channel < count; channel++, value += 4) {
+                to[channel] = tte_saturate_grad(*value - TTE_GRAD_OFFSET, map->saturations);
             }
-            for (int32_t col = -across->count & 3; col > 0; col--) {
-                *bits++ = 0;
-            }
+        }
+        from += (cols + 3) / 4 * 16;
+    }
+}
+
+/* What the calls left of `count` channels. */
+static void store_group(const tte_plan *plan, int32_t channel, int32_t count)
+{
+    for (const tte_part *part = plan->parts; part != plan->end; part++) {
+        tte_grad_map map = part->map;
+        map.to += channel;
+        map.mask += map.mask_step == 0 ? 0 : channel / 8;
+        map.shift = 16u - (uint32_t)(channel % 8);
+        if (count == 4) {
+            tte_store_grads(&map);
+        } else {
+            store_channels(&map, count);
         }
     }
 }
@@ -477,6 +553,18 @@ static void space_rows(const int8_t *weight, int32_t rows, int32_t taps, int8_t 
     }
 }
 
+/* Whether all gradients of so many taps are int16, with TTE_GRAD_OFFSET. */
+static int are_narrow(const int32_t *multipliers, int32_t channels, int32_t taps)
+{
+    const uint64_t most = ((uint64_t)(INT16_MAX - TTE_GRAD_OFFSET) << 18) / (uint64_t)taps;
+    for (int32_t channel = 0; channel < channels; channel++) {
+        if ((uint32_t)multipliers[channel] > most) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 /* Without an addend. Returns 0 where tte_windows.h has no kernels for it. */
 static TTE_APART int run_windows(const tte_conv2d_grad_input_params *params,
                                  const int8_t *grad_output, const int8_t *weight,
@@ -484,67 +572,62 @@ static TTE_APART int run_windows(const tte_conv2d_grad_input_params *params,
                                  int8_t *grad_input, uint32_t *saturations, int16_t *planes)
 {
     const tte_window *window = &params->window;
+    const int32_t taps = window->kernel_h * window->kernel_w;
     const tte_axis y = find_phases(window->in_h, window->kernel_h, window->stride_h,
                                    window->pad_top);
     const tte_axis x = find_phases(window->in_w, window->kernel_w, window->stride_w,
                                    window->pad_left);
-    static const tte_windows_function functions[3] = {
-        tte_windows_3x3_1_grad, tte_windows_5x5_1_grad, tte_windows_7x7_1_grad};
     tte_plan plan;
+    plan.end = plan.parts;
     plan.turned = turn_window(window);
     if ((mask != NULL && window->in_c % 8 != 0) ||
+        !are_narrow(multipliers, window->in_c, taps) ||
         !(plan_whole(window, &plan) || plan_phases(window, &y, &x, &plan))) {
         return 0;
     }
 
-    const int32_t elems = plan.plane.planes * plan.plane.rows * plan.plane.cols;
-    int8_t *const buffer = (int8_t *)(planes + elems);
-    uint8_t *const bits = (uint8_t *)buffer + 4 * ((window->in_w + 3) & ~3);
+    const int32_t elems = 4 * plan.plane.rows * plan.plane.cols;
+    int16_t *from = planes + elems;
     int8_t spaced[MAX_SPACED];
     tte_windows windows;
     tte_copies copies;
     int32_t count;
 
-    windows.weight = weight;
+    windows.zero_point = TTE_GRAD_OFFSET;
     windows.weight_step = window->kernel_h * plan.pitch;
     windows.tap_step = -2;
     windows.row_step = -window->stride_h * plan.pitch;
     windows.biases = NULL;
     windows.multipliers = multipliers;
-    windows.saturations = saturations;
     if (window->stride_w == 1) {
-        tte_begin_calls(&plan.turned, &plan.plane, functions[window->kernel_w / 2 - 1],
-                        &plan.calls);
-        tte_add_rows(&plan.calls, window->in_h, planes, grad_input, bits, buffer);
+        add_whole(window, planes, from, mask, grad_input, saturations, &plan);
     } else {
-        uint8_t *phase_bits = bits;
-        tte_begin_calls(&plan.turned, &plan.plane, NULL, &plan.calls);
         for (int32_t i = 0; i < y.count * x.count; i++) {
             const tte_phase *down = &y.phases[i / x.count], *across = &x.phases[i % x.count];
-            add_phase(window, &y, down, across, planes, grad_input, phase_bits, &plan);
-            phase_bits += down->count * across->count;
+            add_phase(window, &y, down, across, planes, from, mask, grad_input, saturations,
+                      &plan);
+            from += 4 * down->count * across->count;
         }
     }
     tte_plan_copies(&plan.turned, &plan.plane, 0, grad_output, planes, &copies);
     tte_clear_words(planes, (uint32_t)(elems / 2));
     memset(spaced, 0, sizeof spaced);
-    for (int32_t channel = 0; channel < window->in_c; channel += count) {
-        count = window->in_c - channel < plan.plane.planes ? window->in_c - channel
-                                                           : plan.plane.planes;
+    for (int32_t channel = 0; channel < window->in_c; channel += count, weight += count * taps) {
+        const int8_t *group = weight;
+        count = window->in_c - channel < 4 ? window->in_c - channel : 4;
         tte_copy_group(&copies, count);
-        if (channel % 8 == 0) {
-            windows.bit = 7;
-            if (mask != NULL || channel == 0) {
-                load_bits(window, &y, &x, mask == NULL ? NULL : mask + channel / 8, bits);
-            }
-        }
         if (plan.pitch != window->kernel_w) {
-            const int8_t *group = weight + channel * window->kernel_h * window->kernel_w;
-            space_rows(group, count * window->kernel_h, window->kernel_w, spaced + 2);
-            windows.weight = spaced + 2;
+            space_rows(weight, count * window->kernel_h, window->kernel_w, spaced + 2);
+            group = spaced + 2;
         }
-        tte_run_calls(&plan.calls, &windows, count);
-        windows.bit -= (uint32_t)count;
+        tte_set_planes(&plan.plane, count, &windows);
+        for (const tte_part *part = plan.parts; part != plan.end; part++) {
+            windows.weight = group + part->weight;
+            windows.kernel_rows = part->kernel_rows;
+            tte_run_call(&part->call, &windows);
+        }
+        windows.multipliers += count;
+        store_group(&plan, channel, count);
     }
     return 1;
 }

@@ -2,7 +2,7 @@
  *
  * What becomes of sums: gradients in a map,
  *   to[i * step] = clamp(round(sums[i] * multiplier / 2^32), -127, 127), 0 where the mask bit is 0
- * or a step of the weights,
+ * the last part of that for four channels at once, or a step of the weights,
  *   256 * weight[i] + residual[i] -= round(sums[i] * mantissa / 2^(32 + shift)), saturated
  * four at a time. tte_dsp_grad.h has the layouts, tests/shim/tte_dsp_grad.c says the same in C.
  * Rounding half up. Source: docs/numerics.md, sections 2 and 3.
@@ -136,6 +136,171 @@
         finish  1
 8:      finish  0
         .size   tte_finish_grads, . - tte_finish_grads
+
+@ void tte_store_grads(const tte_grad_map *map)
+@ Four pixels of four channels at a time, two by two. What is stored is 127 above the gradient:
+@ USAT16 clamps to 0 .. 255 and leaves in the Q flag whether that was needed, UQADD8 1 clamps to
+@ 1 .. 255, and USADA8 sees by the sum of the differences, which are 1 for all but 255, whether that
+@ was needed. SEL takes a byte where the mask bit, one of the GE flags, is 1.
+        .equ    END, 0                  @ of the row's fours, less 28
+        .equ    LEFT, 4                 @ rows
+        .equ    TAIL, 8                 @ pixels of a row behind its fours
+        .equ    PIXEL_STEPS, 12         @ of gradients and mask, from behind a row to the next
+        .equ    COUNTED, 20             @ saturations
+        .equ    ROW_BYTES, 24
+
+@ The words of four channels, \first .. : two pixels of each; r3 is the first one's place.
+        .macro  store_2 first
+        ldr     r8, [r0, #\first + 8]
+        ldr     r9, [r0, #\first + 16]
+        ldr     r10, [r0, #\first + 24]
+        ldr     r7, [r0, #\first]!
+        .irp    r, 7, 8, 9, 10
+        usat16  r\r, #8, r\r
+        .endr
+        pkhbt   r2, r7, r9, lsl #16
+        pkhtb   r9, r9, r7, asr #16
+        pkhbt   r7, r8, r10, lsl #16
+        pkhtb   r10, r10, r8, asr #16
+        orr     r2, r2, r7, lsl #8
+        orr     r9, r9, r10, lsl #8
+        uqadd8  r7, r2, r11
+        uqadd8  r8, r9, r11
+        usada8  r12, r7, r2, r12
+        usada8  r12, r8, r9, r12
+        ldrb    r2, [r5]
+        ldrb    r9, [r5, r6]
+        add     r5, r5, r6, lsl #1
+        .irp    r, 7, 8
+        eor     r\r, r\r, #0x80808080
+        .endr
+        lsl     r2, r2, lr
+        msr     APSR_g, r2
+        sel     r7, r7, r1
+        lsl     r9, r9, lr
+        msr     APSR_g, r9
+        sel     r8, r8, r1
+        str     r7, [r3]
+        str     r8, [r3, r4]
+        add     r3, r3, r4, lsl #1
+        .endm
+
+@ r9 += what does not fit of the pixel at r7, whose mask byte is r10.
+        .macro  count_pixel
+        lsl     r10, r10, lr
+        .irp    channel, 0, 1, 2, 3
+        ldrh    r12, [r7, #8 * \channel]
+        cmp     r12, #254
+        ubfx    r12, r10, #16 + \channel, #1
+        it      hi
+        addhi   r9, r9, r12
+        .endr
+        .endm
+
+        function tte_store_grads
+        push    {r4-r11, lr}
+        ldm     r0!, {r3-r12}
+        @ r3 = to, r4 = step, r5 = mask, r6 = its step, r7 = saturations, r8 = fours, r9 = tail,
+        @ r10 = rows, r11, r12 = steps of the gradients and the mask
+        ldrd    r0, lr, [r0]            @ values, shift
+        sub     sp, sp, #28
+        strd    r10, r9, [sp, #LEFT]
+        strd    r11, r12, [sp, #PIXEL_STEPS]
+        lsl     r8, r8, #5
+        sub     r0, r0, #28
+        strd    r7, r8, [sp, #COUNTED]
+        movs    r1, #0
+        msr     APSR_nzcvq, r1
+        mov     r11, #0x01010101
+        add     r2, r0, r8
+        str     r2, [sp, #END]
+        b       2f
+1:      mvn     r12, #15
+        store_2 28
+        store_2 4
+        mrs     r2, APSR
+        and     r2, r2, #1 << 27
+        orrs    r2, r2, r12
+        bne     6f
+2:      ldr     r2, [sp, #END]
+        cmp     r0, r2
+        bne     1b
+        ldr     r12, [sp, #TAIL]
+        cmp     r12, #0
+        bne     4f
+@ The next row.
+3:      ldrd    r9, r10, [sp, #PIXEL_STEPS]
+        ldr     r2, [sp, #ROW_BYTES]
+        ldr     r7, [sp, #LEFT]
+        add     r3, r3, r9
+        add     r5, r5, r10
+        add     r2, r2, r0
+        subs    r7, r7, #1
+        strd    r2, r7, [sp, #END]
+        bne     2b
+        add     sp, sp, #28
+        pop     {r4-r11, pc}
+@ The last one to three pixels of a row.
+4:      adds    r0, r0, #28
+        add     r12, r0, r12, lsl #1
+5:      ldrh    r7, [r0]
+        ldrh    r8, [r0, #8]
+        ldrh    r9, [r0, #16]
+        ldrh    r10, [r0, #24]
+        ldrb    r2, [r5]
+        orr     r7, r7, r9, lsl #16
+        orr     r8, r8, r10, lsl #16
+        usat16  r7, #8, r7
+        usat16  r8, #8, r8
+        orr     r7, r7, r8, lsl #8
+        uqadd8  r8, r7, r11
+        usad8   r9, r8, r7
+        eor     r8, r8, #0x80808080
+        lsl     r2, r2, lr
+        msr     APSR_g, r2
+        sel     r8, r8, r1
+        str     r8, [r3]
+        mrs     r7, APSR
+        and     r7, r7, #1 << 27
+        eor     r9, r9, #4
+        orrs    r7, r7, r9
+        bne     8f
+9:      adds    r0, r0, #2
+        add     r3, r3, r4
+        add     r5, r5, r6
+        cmp     r0, r12
+        bne     5b
+        ldr     r12, [sp, #TAIL]
+        sub     r0, r0, r12, lsl #1
+        adds    r0, r0, #4
+        b       3b
+@ Counts what does not fit among the last four pixels.
+6:      msr     APSR_nzcvq, r1
+        ldr     r8, [sp, #COUNTED]
+        ldr     r9, [r8]
+        sub     r2, r5, r6, lsl #2
+        sub     r7, r0, #4
+7:      ldrb    r10, [r2]
+        add     r2, r2, r6
+        count_pixel
+        adds    r7, r7, #2
+        sub     r12, r7, r0
+        cmp     r12, #4
+        bne     7b
+        str     r9, [r8]
+        b       2b
+@ The same of one.
+8:      msr     APSR_nzcvq, r1
+        ldr     r8, [sp, #COUNTED]
+        ldr     r9, [r8]
+        mov     r7, r0
+        ldrb    r10, [r5]
+        push    {r12}
+        count_pixel
+        pop     {r12}
+        str     r9, [r8]
+        b       9b
+        .size   tte_store_grads, . - tte_store_grads
 
 @ tte_update_fours(weight, residual, sums, sums_end, move) returns the sums that it stopped at.
 @ 256 * weight + residual + 128 is an int16: the weight's byte above the residual's, whose sign bit

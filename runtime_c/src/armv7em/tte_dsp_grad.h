@@ -57,6 +57,25 @@ typedef struct {
 
 void tte_finish_grads(const tte_grads *grads);
 
+/* Gradients of four channels: int16, 127 too much and neither masked nor clamped; each channel's
+ * four neighbours are followed by the next channel's. Mask bits of the channels are neighbours. The
+ * kernel counts on the order of fields. */
+typedef struct {
+    int8_t *to;
+    uint32_t step; /* bytes from a pixel to the next */
+    const uint8_t *mask;
+    uint32_t mask_step;
+    uint32_t *saturations;
+    int32_t fours, tail, rows; /* a row: so many fours of pixels, `tail` more in one that is not full */
+    int32_t to_step, mask_row_step; /* from behind a row to the next one */
+    const int16_t *from;
+    uint32_t shift; /* moves the first channel's mask bit to bit 16 */
+} tte_grad_map;
+
+enum { TTE_GRAD_OFFSET = 127 };
+
+void tte_store_grads(const tte_grad_map *map);
+
 /* tte_update_step() of one channel: (sum * mantissa / 2^32 + half) >> shift. */
 typedef struct {
     int32_t shift, mantissa, half;

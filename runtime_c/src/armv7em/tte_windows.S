@@ -4,9 +4,8 @@
  * neighbouring outputs at a time:
  *   acc[o] = bias + sum over kernel rows r and taps t of weight[r][t] * x[r][o * stride + t]
  *   y = clamp(round(acc * multiplier / 2^32) + zero point), a mask bit where it is not clamped
- * or, for gradients, no bias, square kernels turned round, 0 where the mask bit is 0, clamped to
- * +-127 and counted.
- * tte_windows_3x3_1_int8 has 3x3 taps and stride 1, _masked_int8 makes mask bits, _grad takes them;
+ * or, for gradients, no bias, square kernels turned round, and y is an int16.
+ * tte_windows_3x3_1_int8 has 3x3 taps and stride 1, _masked_int8 makes mask bits;
  * tte_windows_3_1_grad has any number of rows of 3 taps.
  * tte_windows.h has the layouts, tests/shim/tte_windows.c says the same in C.
  *
@@ -43,11 +42,10 @@
         .equ    MULTIPLIERS, 88
         .equ    CHANNELS, 92
         .equ    MASK, 96
-        .equ    SATURATIONS, 100
-        .equ    KERNEL_ROWS, 104
-        .equ    TAP_STEP, 108
-        .equ    ROW_STEP, 112
-        .equ    PAIRS, 116
+        .equ    KERNEL_ROWS, 100
+        .equ    TAP_STEP, 104
+        .equ    ROW_STEP, 108
+        .equ    PAIRS, 112
 
         .equ    INT8, 0
         .equ    MASKED_INT8, 1
@@ -374,49 +372,16 @@
         ldrd    r0, r1, [sp, #AT]
         .endm
 
-@ BIT moves the channel's bit to the top of each pixel's byte.
         .macro  finish_grad
-        ldr     r2, [sp, #MULTIPLIER]
+        ldrd    r2, r3, [sp, #MULTIPLIER]
         .irp    r, 4, 5, 6, 7
-        smmulr  r\r, r\r, r2
+        smmlar  r\r, r\r, r2, r3
         .endr
-        str     r0, [sp, #AT]
-        ldrd    r0, r1, [sp, #BITS]
-        ldr     r2, [r0], #4
-        str     r0, [sp, #BITS]
-        lsl     r2, r2, r1
-        sbfx    r3, r2, #7, #1
-        and     r4, r4, r3
-        sbfx    r3, r2, #15, #1
-        and     r5, r5, r3
-        sbfx    r3, r2, #23, #1
-        and     r6, r6, r3
-        and     r7, r7, r2, asr #31
-        add     r0, r4, #127
-        add     r1, r5, #127
-        add     r2, r6, #127
-        add     r3, r7, #127
-        cmp     r0, #254
-        ittt    ls
-        cmpls   r1, #254
-        cmpls   r2, #254
-        cmpls   r3, #254
-        bhi     6f
-5:      store   r4, r5, r6, r7, r3
-        ldrd    r0, r1, [sp, #AT]
-        .endm
-
-@ Clamped to +-127, and counted in r1.
-        .macro  saturate value
-        add     r2, \value, #127
-        cmp     r2, #254
-        bls     7f
-        add     r1, r1, #1
-        cmp     \value, #0
-        ite     lt
-        mvnlt   \value, #126
-        movge   \value, #127
-7:
+        ldrd    r2, r3, [sp, #TO]
+        pkhbt   r4, r4, r5, lsl #16
+        pkhbt   r6, r6, r7, lsl #16
+        strd    r4, r6, [r2]
+        add     r2, r2, r3
         .endm
 
 @ ---- functions -------------------------------------------------------------------------------
@@ -437,8 +402,8 @@
         ldm     r0!, {r1-r8}
         stm     r9!, {r1-r8}
         .endr
-        ldm     r0, {r1-r5}
-        stm     r9, {r1-r5}
+        ldm     r0, {r1-r4}
+        stm     r9, {r1-r4}
 @ The next channel.
 1:      ldrd    r1, r2, [sp, #BIASES]
         .if     \mode == GRAD
@@ -455,9 +420,13 @@
         add     r4, r4, r2
         str     r3, [sp, #END]
         strd    r4, r2, [sp, #ROW_END]
+        .if     \mode == GRAD
+        add     r2, r2, #8
+        .else
         add     r2, r2, #1
+        .endif
         str     r2, [sp, #Y]
-        .if     \mode != INT8
+        .if     \mode == MASKED_INT8
         ldr     r2, [sp, #MASK]
         str     r2, [sp, #BITS]
         .endif
@@ -495,13 +464,9 @@
         strd    r3, r2, [sp, #ROW_END]
         cmp     r2, r7
         bne     2b
-        .if     \mode != INT8
+        .if     \mode == MASKED_INT8
         ldr     r2, [sp, #BIT]
-        .if     \mode == GRAD
-        subs    r2, r2, #1
-        .else
         lsls    r2, r2, #1
-        .endif
         str     r2, [sp, #BIT]
         .endif
         ldr     r2, [sp, #CHANNELS]
@@ -510,16 +475,6 @@
         bne     1b
         add     sp, sp, #PAIRS + 4 * \pairs
         pop     {r4-r11, pc}
-        .if     \mode == GRAD
-6:      ldr     r0, [sp, #SATURATIONS]
-        ldr     r1, [r0]
-        saturate r4
-        saturate r5
-        saturate r6
-        saturate r7
-        str     r1, [r0]
-        b       5b
-        .endif
         .size   \name, . - \name
         .endm
 

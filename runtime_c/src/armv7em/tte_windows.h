@@ -19,7 +19,7 @@ typedef struct {
     int32_t bias, multiplier;
     int32_t zero_point; /* of the output */
     int8_t *row_end, *to;
-    uint32_t step;  /* bytes from an output to the next */
+    uint32_t step;  /* bytes from an output to the next; gradients: from four to the next */
     int32_t x_step; /* bytes from behind a row's windows to the next row's */
     int32_t y_step; /* the same of the outputs */
     uint32_t row;   /* bytes of a row of a multiple of four outputs */
@@ -27,7 +27,7 @@ typedef struct {
     const int16_t *at;
     uint32_t row_bytes; /* from a row of a plane to the next */
     uint8_t *bits;
-    uint32_t bit;         /* the first channel's; gradients: 7 - its place in a byte */
+    uint32_t bit;         /* the first channel's */
     const int16_t *x;     /* the first channel's first window */
     uint32_t plane_bytes; /* from a channel's plane to the next */
     int8_t *y;            /* the first output */
@@ -37,7 +37,6 @@ typedef struct {
     const int32_t *biases, *multipliers;
     uint32_t channels;
     uint8_t *mask;
-    uint32_t *saturations;
     int32_t kernel_rows; /* of the functions for any number, at most four */
     int32_t tap_step, row_step; /* bytes of their weights */
 } tte_windows;
@@ -59,8 +58,8 @@ void tte_windows_5x5_2_masked_int8(const tte_windows *windows);
 void tte_windows_7x7_1_masked_int8(const tte_windows *windows);
 void tte_windows_7x7_2_masked_int8(const tte_windows *windows);
 
-/* Gradients: no bias, 0 where the bit of `mask` is 0, clamped to +-127 and counted. The weights are
- * turned round. */
+/* Gradients: no bias, int16 and not clamped. Four of a channel are followed by the next channel's
+ * (tte_store_grads() in tte_dsp_grad.h takes them like that). The weights are turned round. */
 void tte_windows_3x3_1_grad(const tte_windows *windows);
 void tte_windows_5x5_1_grad(const tte_windows *windows);
 void tte_windows_7x7_1_grad(const tte_windows *windows);
@@ -93,9 +92,7 @@ typedef struct {
     uint8_t *mask;
     int32_t x_next, x_step, y_step;
     uint32_t step, row, y_bytes;
-    int32_t kernel_rows;
-    int32_t weight; /* bytes from the group's first weight to this call's */
-    int8_t *place;  /* where a row in the buffer belongs, else NULL */
+    int8_t *place; /* where a row in the buffer belongs, else NULL */
 } tte_call;
 
 typedef struct {
@@ -130,8 +127,6 @@ static inline void tte_add_call(tte_calls *calls, int32_t rows, const int16_t *x
     call->mask = mask;
     call->step = step;
     call->y_bytes = (uint32_t)(rows * out_w) * step;
-    call->kernel_rows = 0;
-    call->weight = 0;
     call->place = place;
     if (out_w == 4) { /* a column is one row */
         call->x_next = window->stride_h * row_bytes - back;
@@ -164,27 +159,35 @@ static inline void tte_add_rows(tte_calls *calls, int32_t rows, const int16_t *x
     }
 }
 
-/* The next `count` channels. Before it are set weight, weight_step, biases, multipliers, bit,
- * zero_point, saturations, tap_step and row_step; weight, biases and multipliers move on. */
+/* The next `count` channels of planes. */
+static inline void tte_set_planes(const tte_plane *plane, int32_t count, tte_windows *windows)
+{
+    windows->row_bytes = (uint32_t)(2 * plane->cols);
+    windows->plane_bytes = (uint32_t)(2 * plane->rows * plane->cols);
+    windows->channels = (uint32_t)count;
+}
+
+static inline void tte_run_call(const tte_call *call, tte_windows *windows)
+{
+    windows->x = call->x;
+    windows->y = call->y;
+    windows->mask = call->mask;
+    windows->x_next = call->x_next;
+    windows->x_step = call->x_step;
+    windows->y_step = call->y_step;
+    windows->step = call->step;
+    windows->row = call->row;
+    windows->y_bytes = call->y_bytes;
+    call->function(windows);
+}
+
+/* The next `count` channels. Before it are set weight, weight_step, biases, multipliers, bit and
+ * zero_point; weight, biases and multipliers move on. */
 static inline void tte_run_calls(tte_calls *calls, tte_windows *windows, int32_t count)
 {
-    const int8_t *weight = windows->weight;
-    windows->row_bytes = (uint32_t)(2 * calls->plane->cols);
-    windows->plane_bytes = (uint32_t)(2 * calls->plane->rows * calls->plane->cols);
-    windows->channels = (uint32_t)count;
+    tte_set_planes(calls->plane, count, windows);
     for (tte_call *call = calls->calls; call != calls->end; call++) {
-        windows->weight = weight + call->weight;
-        windows->x = call->x;
-        windows->y = call->y;
-        windows->mask = call->mask;
-        windows->x_next = call->x_next;
-        windows->x_step = call->x_step;
-        windows->y_step = call->y_step;
-        windows->step = call->step;
-        windows->row = call->row;
-        windows->y_bytes = call->y_bytes;
-        windows->kernel_rows = call->kernel_rows;
-        call->function(windows);
+        tte_run_call(call, windows);
         if (call->place == NULL) {
             call->y += count;
         } else {
@@ -197,8 +200,8 @@ static inline void tte_run_calls(tte_calls *calls, tte_windows *windows, int32_t
             call->place += count;
         }
     }
-    windows->weight = weight + count * windows->weight_step;
-    windows->biases = windows->biases == NULL ? NULL : windows->biases + count;
+    windows->weight += count * windows->weight_step;
+    windows->biases += count;
     windows->multipliers += count;
 }
 
