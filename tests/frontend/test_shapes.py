@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 
 from tests.onnx_models import Net, nhwc, run_onnx
@@ -532,6 +533,7 @@ def test_scales_of_transposed_weights_are_per_output(tmp_path: Path) -> None:
 
 FLOOR = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 CENTRED = {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
+SYMMETRIC = {"coordinate_transformation_mode": "half_pixel_symmetric"}
 RESIZES: dict[str, tuple[int, dict[str, Any], list[float]]] = {
     "pytorch": (13, FLOOR, [1, 1, 2, 2]),
     "default": (13, {}, [1, 1, 3, 2]),
@@ -541,9 +543,7 @@ RESIZES: dict[str, tuple[int, dict[str, Any], list[float]]] = {
     "uneven centres": (13, CENTRED, [1, 1, 0.6, 1.7]),
     "uneven corners": (13, {"coordinate_transformation_mode": "align_corners"}, [1, 1, 1.5, 2.5]),
     "uneven up": (13, {"nearest_mode": "ceil"}, [1, 1, 2, 1.5]),
-    "uneven symmetric": (
-        19, {"coordinate_transformation_mode": "half_pixel_symmetric"}, [1, 1, 1.3, 2.4],
-    ),
+    "uneven symmetric": (19, SYMMETRIC, [1, 1, 1.3, 2.4]),
     "opset 10": (10, {"mode": "nearest"}, [1, 1, 2, 2]),
     "upsample": (9, {"mode": "nearest"}, [1, 1, 2, 3]),
 }  # fmt: skip
@@ -560,6 +560,33 @@ def test_resize(case: str, tmp_path: Path) -> None:
         y = net.node("Resize", x, "", net.const(scales), **attrs)
     graph = check(net, net.conv(y, 2, 4, 1), tmp_path)
     assert kinds(graph)[1] == ("slice" if case == "down" else "resize_nearest2d")
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "attrs", "elements"),
+    [
+        (3, 1.25, FLOOR, [0, 0, 1]),
+        (3, 1.25, {}, [0, 1, 1]),
+        (3, 1.25, CENTRED, [0, 1, 2]),
+        (5, 1.1, {"nearest_mode": "floor"}, [0, 0, 1, 2, 3]),
+        (3, 1.5, SYMMETRIC | {"nearest_mode": "floor"}, [0, 0, 1, 2]),
+    ],
+)
+def test_resize_takes_the_elements_of_the_formula(
+    size: int, scale: float, attrs: dict[str, Any], elements: list[int], tmp_path: Path
+) -> None:
+    """Where the size stays too: there onnxruntime copies, against ONNX's own evaluator."""
+    net = Net((1, 1, 1, size), opset=19)
+    y = net.node("Resize", "x", "", net.const([1, 1, 1, scale]), **attrs)
+    path = net.save(tmp_path, net.conv(y, 1, 1, 1))
+    resized = onnx.load(path)
+    resized.graph.output[0].name = y
+    x = np.arange(size, dtype=np.float32).reshape(1, 1, 1, size)
+    (expected,) = onnx.reference.ReferenceEvaluator(resized).run([y], {"x": x})
+    assert expected.ravel().tolist() == elements
+    graph = load_model(path)
+    found = run_float(graph, nhwc(x))[graph.ops[-1].inputs[0]]
+    assert found.ravel().tolist() == elements
 
 
 def test_resize_to_sizes(tmp_path: Path) -> None:

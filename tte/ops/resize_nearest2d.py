@@ -84,7 +84,11 @@ def quantize(op: Op, quantizer: Quantizer) -> None:
 
 def resize_from_onnx(node: OnnxNode, importer: Importer) -> None:
     """Resize and Upsample: nearest, by any factors or to any sizes. A copy of every k-th element
-    of an axis is a slice."""
+    of an axis is a slice.
+
+    A factor that keeps an axis' size may still move elements (3 by 1.25: elements 0, 0, 1 where
+    rounded down), as ONNX's formula says; onnxruntime copies a map that keeps its size. Positions
+    are float32 as there: one within a rounding of a tie may go to the other side."""
     mode = node.attrs.get("mode", "nearest")
     if mode != "nearest":
         raise importer.fail(
@@ -195,7 +199,7 @@ def _sources(
     elif way == "half_pixel" or (way == "pytorch_half_pixel" and after > 1):
         x = (i + 0.5) / ratio - 0.5
     elif way == "half_pixel_symmetric":
-        x = (i + 0.5) / ratio - 0.5 + before / 2 * (1 - after / (ratio * before))
+        x = before / 2 * (1 - after / (ratio * before)) + (i + 0.5) / ratio - 0.5
     elif way == "pytorch_half_pixel":
         x = i * 0
     elif way == "align_corners":
