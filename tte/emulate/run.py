@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tte.board import load_board
-from tte.build import Firmware, build_firmware, find_compiler
+from tte.build import Firmware
 from tte.data import Dataset, sample_order
 from tte.device.run import (
     PROGRAM_NAME,
@@ -27,7 +26,7 @@ from tte.device.run import (
     with_schedule,
 )
 from tte.device.state import State, read_state, write_state
-from tte.emulate.session import OpCounts, Session, open_session
+from tte.emulate.session import OpCounts, Session, build_for, open_session
 from tte.report.schema import (
     build_report,
     instructions_section,
@@ -66,11 +65,7 @@ def emulate(
     start = read_state(project_dir, program) if resume else State(program["id"], 0, b"")
     seed = program["seed"] if seed is None else seed
     order = sample_order(len(dataset.x_train), count, seed, start.steps)
-    firmware = None
-    if emulator != "host":
-        board = load_board(program["board"])
-        found = find_compiler(board, compiler or program.get("compiler"))
-        firmware = build_firmware(project_dir, board, found)
+    firmware = build_for(emulator, project_dir, program, compiler)
     with open_session(emulator, project_dir, program, firmware) as session:
         if resume:
             session.set_state(start.data)

@@ -115,13 +115,7 @@ def open_transport(
     emulator: str, project_dir: Path, program: dict[str, Any], compiler: str | None = None
 ) -> Transport:
     """A running firmware of a project, without a conversation."""
-    from tte.board import load_board
-    from tte.build import build_firmware, find_compiler
-    from tte.emulate.session import start_transport
+    from tte.emulate.session import build_for, start_transport
 
-    firmware = None
-    if emulator != "host":
-        board = load_board(program["board"])
-        found = find_compiler(board, compiler or program.get("compiler"))
-        firmware = build_firmware(project_dir, board, found)
+    firmware = build_for(emulator, project_dir, program, compiler)
     return start_transport(emulator, project_dir, program, firmware)

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tte.board import Board, load_board
+from tte.board import load_board
 from tte.build import Firmware, build_firmware, build_host, find_compiler
 from tte.device import Device, Link
 from tte.errors import TteError
 
 COMMAND_LIMIT_S = 120.0
+EMULATORS = ("unicorn", "qemu", "renode", "host")
 
 
 class Transport(Protocol):
@@ -121,79 +122,45 @@ def start_transport(
 ) -> Transport:
     """Starts the firmware of a project. `emulator`: unicorn, qemu, renode or host; the firmware,
     or the host's program, is built where it is not given."""
-    if emulator not in _OPENERS:
-        raise TteError(f"unknown emulator {emulator!r}", hint="one of " + ", ".join(_OPENERS))
+    if emulator not in EMULATORS:
+        raise TteError(f"unknown emulator {emulator!r}", hint="one of " + ", ".join(EMULATORS))
     board = load_board(program["board"])
     if emulator not in board.emulators:
         raise TteError(
             f"{board.name} does not run on {emulator}",
             hint="it runs on " + ", ".join(board.emulators),
         )
-    return _OPENERS[emulator](project_dir, program, board, firmware, command_limit_s)
+    if emulator == "host":
+        from tte.emulate.host import HostTransport
 
+        return HostTransport(build_host(project_dir), command_limit_s)
+    if emulator == "renode":
+        from tte.emulate.renode import RenodeTransport, find_renode
 
-def _open_host(
-    project_dir: Path,
-    program: dict[str, Any],
-    board: Board,
-    firmware: Firmware | None,
-    limit_s: float,
-) -> Transport:
-    from tte.emulate.host import HostTransport
+        find_renode()
+        if firmware is None or board.is_bare_in_renode:
+            name = firmware.compiler_name if firmware else program.get("compiler")
+            compiler = find_compiler(board, name)
+            firmware = build_firmware(project_dir, board, compiler, for_renode=True)
+        return RenodeTransport(firmware.elf_path, board, program, command_limit_s)
+    firmware = firmware or build_for(emulator, project_dir, program)
+    assert firmware is not None
+    if emulator == "qemu":
+        from tte.emulate.qemu import QemuTransport
 
-    return HostTransport(build_host(project_dir), limit_s)
-
-
-def _open_unicorn(
-    project_dir: Path,
-    program: dict[str, Any],
-    board: Board,
-    firmware: Firmware | None,
-    limit_s: float,
-) -> Transport:
+        return QemuTransport(firmware.elf_path, board, program, command_limit_s)
     from tte.emulate.unicorn_backend import UnicornTransport
 
-    firmware = firmware or _build(project_dir, program, board)
-    return UnicornTransport(firmware.elf_path, board, program, limit_s)
+    return UnicornTransport(firmware.elf_path, board, program, command_limit_s)
 
 
-def _open_qemu(
-    project_dir: Path,
-    program: dict[str, Any],
-    board: Board,
-    firmware: Firmware | None,
-    limit_s: float,
-) -> Transport:
-    from tte.emulate.qemu import QemuTransport
-
-    firmware = firmware or _build(project_dir, program, board)
-    return QemuTransport(firmware.elf_path, board, program, limit_s)
-
-
-def _open_renode(
-    project_dir: Path,
-    program: dict[str, Any],
-    board: Board,
-    firmware: Firmware | None,
-    limit_s: float,
-) -> Transport:
-    from tte.emulate.renode import RenodeTransport, find_renode
-
-    find_renode()
-    if firmware is None or board.is_bare_in_renode:
-        compiler = find_compiler(board, firmware.compiler_name if firmware else None)
-        firmware = build_firmware(project_dir, board, compiler, for_renode=True)
-    return RenodeTransport(firmware.elf_path, board, program, limit_s)
-
-
-def _build(project_dir: Path, program: dict[str, Any], board: Board) -> Firmware:
-    return build_firmware(project_dir, board, find_compiler(board, program.get("compiler")))
-
-
-_Opener = Callable[[Path, dict[str, Any], Board, Firmware | None, float], Transport]
-_OPENERS: dict[str, _Opener] = {
-    "unicorn": _open_unicorn,
-    "qemu": _open_qemu,
-    "renode": _open_renode,
-    "host": _open_host,
-}
+def build_for(
+    emulator: str, project_dir: Path, program: Mapping[str, Any], compiler: str | None = None
+) -> Firmware | None:
+    """Builds the firmware, by the project's compiler where none is named; None for the host, which
+    runs another program."""
+    if emulator == "host":
+        return None
+    board = load_board(program["board"])
+    found = find_compiler(board, compiler or program.get("compiler"))
+    return build_firmware(project_dir, board, found)
