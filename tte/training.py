@@ -18,7 +18,6 @@ from tte.data import Dataset, InputTransform
 from tte.errors import TteError
 
 CROSS_ENTROPY, BCE, MSE = "cross-entropy", "bce", "mse"
-LOSSES = (CROSS_ENTROPY, BCE, MSE)
 SCHEDULES = ("constant", "linear", "cosine")
 MAX_WEIGHT = 1000.0  # of a class
 

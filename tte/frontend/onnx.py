@@ -456,12 +456,6 @@ class _Importer:
         self.new_weights.add(tensor)
         return tensor
 
-    def new_constant(self, data: Array) -> str:
-        """Adds a constant that the file does not have."""
-        tensor = self.builder.constant(self.unique(f"{self.node.name}_constant"), data)
-        self.new_weights.add(tensor)
-        return tensor
-
     def emit(
         self,
         kind: str,

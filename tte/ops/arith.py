@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Int = NDArray[np.integer]
-Real = NDArray[np.floating]
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 GRAD_MAX = 127

@@ -145,10 +145,6 @@ class Importer(Protocol):
         tensor's name."""
         ...
 
-    def new_constant(self, data: Array) -> str:
-        """Adds a constant that the file does not have; returns the tensor's name."""
-        ...
-
     def emit(
         self,
         kind: str,
