@@ -45,37 +45,54 @@ static void finish_grads(const tte_windows *windows, const int32_t *sums, int32_
     memcpy(to, values, sizeof values);
 }
 
-/* Rows of three or four taps, the first one an odd element. */
-static int32_t steps_sum(const tte_windows *windows, const int16_t *x, int32_t taps, int32_t place,
-                         const int8_t *weight)
+/* One row of pairs, of the even columns or of the odd ones: the taps in order, behind the pairs. */
+static const uint32_t *unpack(const uint32_t *pairs, int32_t count, int32_t *taps)
 {
-    int32_t sum = 0;
-    for (int32_t row = 0; row < windows->kernel_rows; row++, weight += windows->row_step) {
-        int16_t values[8];
-        memcpy(values, x, sizeof values);
-        for (int32_t t = 0; t < taps; t++) {
-            sum += weight[t * windows->tap_step] * values[1 + place + t];
-        }
-        x += windows->row_bytes / 2;
-    }
-    return sum;
+    taps[0] = tte_high(pairs[0]);
+    taps[1] = tte_low(pairs[0]);
+    taps[2] = count == 4 ? tte_high(pairs[1]) : tte_low(pairs[1]);
+    taps[3] = count == 4 ? tte_low(pairs[2]) : 0;
+    return pairs + count - 1;
 }
 
-static void run_steps(const tte_windows *windows, int32_t taps)
+/* Eight neighbours of a row. */
+static const uint32_t *strided_row(const tte_windows *windows, const int16_t *x, int32_t kernel,
+                                   int32_t rows, int32_t channel, const uint32_t *pairs,
+                                   int8_t *to)
+{
+    int32_t sums[8] = {0};
+    for (int32_t column = 0; column < 2; column++) {
+        for (int32_t row = 0; row < rows; row++) {
+            int32_t taps[4];
+            int16_t values[8];
+            pairs = unpack(pairs, column == 1 && kernel == 7 ? 4 : 3, taps);
+            memcpy(values, x + row * (int32_t)(windows->row_bytes / 2), sizeof values);
+            for (int32_t i = 0; i < 4; i++) {
+                for (int32_t t = 0; t < 4 && 1 + i + t < 8; t++) {
+                    sums[2 * i + column] += taps[t] * values[1 + i + t];
+                }
+            }
+        }
+    }
+    finish_grads(windows, sums, channel, to);
+    finish_grads(windows, sums + 4, channel, to + 32);
+    return pairs;
+}
+
+static void run_strided(const tte_windows *windows, int32_t kernel)
 {
     for (int32_t channel = 0; channel < (int32_t)windows->channels; channel++) {
         const int8_t *weight = windows->weight + channel * windows->weight_step;
         const int16_t *x = windows->x + channel * (int32_t)(windows->plane_bytes / 2);
         int8_t *to = windows->y + 8 * channel, *const end = to + windows->y_bytes;
-        const int32_t down = (windows->kernel_rows - 1) * (int32_t)(windows->row_bytes / 2);
         while (to != end) {
-            for (int8_t *row_end = to + windows->row; to != row_end; to += windows->step) {
-                int32_t sums[4];
-                for (int32_t i = 0; i < 4; i++) {
-                    sums[i] = steps_sum(windows, x, taps, i, weight);
-                }
-                finish_grads(windows, sums, channel, to);
-                x += down + windows->x_next / 2;
+            for (int8_t *row_end = to + windows->row; to != row_end; to += 64) {
+                const uint32_t *pairs = (const uint32_t *)(const void *)weight;
+                pairs = strided_row(windows, x, kernel, kernel / 2 + 1, channel, pairs, to);
+                x += windows->between / 2;
+                strided_row(windows, x, kernel, kernel / 2, channel, pairs,
+                            to + (int32_t)windows->step);
+                x += windows->x_next / 2;
             }
             x += windows->x_step / 2;
             to += windows->y_step;
@@ -194,12 +211,17 @@ void tte_windows_7x7_1_grad(const tte_windows *windows)
     run(windows, 7, 1, GRAD);
 }
 
-void tte_windows_3_1_grad(const tte_windows *windows)
+void tte_windows_3x3_2_grad(const tte_windows *windows)
 {
-    run_steps(windows, 3);
+    run_strided(windows, 3);
 }
 
-void tte_windows_4_1_grad(const tte_windows *windows)
+void tte_windows_5x5_2_grad(const tte_windows *windows)
 {
-    run_steps(windows, 4);
+    run_strided(windows, 5);
+}
+
+void tte_windows_7x7_2_grad(const tte_windows *windows)
+{
+    run_strided(windows, 7);
 }

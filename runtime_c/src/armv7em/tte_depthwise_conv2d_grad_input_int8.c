@@ -29,8 +29,7 @@ enum {
     SUMS = 64, /* at least, of some rows at once */
     MAX_STRIDE = 2,
     MAX_JOBS = MAX_STRIDE * MAX_STRIDE,
-    MAX_PAIRS = 56, /* 7 rows of 7 taps, or twice 7 rows of 5 */
-    MAX_SPACED = 4 * 5 * (5 + 2) + 2 /* weights of four channels with zeros around their rows */
+    MAX_PAIRS = 56 /* 7 rows of 7 taps, or twice 7 rows of 5 */
 };
 
 /* Along one axis: `count` inputs, from `first` on, meet `taps` taps, from the last one `tap` down;
@@ -333,18 +332,13 @@ static TTE_APART void run_phases(const tte_conv2d_grad_input_params *params,
 
 /* ---- four channels at once: tte_windows.h ------------------------------------------------- */
 
-/* The gradients of one call: what the first channels become. */
-typedef struct {
-    tte_call call;
-    int32_t kernel_rows, weight; /* bytes from a group's first weight to this call's */
-    tte_grad_map map;
-} tte_part;
-
 typedef struct {
     tte_window turned; /* the convolution with stride 1 of grad_output that gives grad_input */
     tte_plane plane;
-    int32_t pitch; /* from a row of weights to the next */
-    tte_part parts[MAX_JOBS], *end;
+    tte_windows_function function;
+    tte_windows windows;
+    int16_t *grads; /* behind the planes */
+    int32_t pairs;  /* stride 2: of the weights of a channel */
 } tte_plan;
 
 static tte_window turn_window(const tte_window *window)
@@ -360,154 +354,177 @@ static tte_window turn_window(const tte_window *window)
     return turned;
 }
 
-/* Stride 1, a square kernel of 3, 5 or 7. Returns whether that is so. */
-static int plan_whole(const tte_window *window, tte_plan *plan)
+/* Gradients behind the planes, in rows of a multiple of four. */
+static void plan_grads(int16_t *planes, int32_t rows, int32_t whole_w, tte_plan *plan)
 {
+    const tte_plane *plane = &plan->plane;
+    tte_windows *windows = &plan->windows;
+    plan->grads = planes + 4 * plane->rows * plane->cols;
+    windows->x = planes;
+    windows->row_bytes = (uint32_t)(2 * plane->cols);
+    windows->plane_bytes = (uint32_t)(2 * plane->rows * plane->cols);
+    windows->row = (uint32_t)whole_w / 4 * FOUR_BYTES;
+    windows->y = (int8_t *)plan->grads;
+    windows->y_bytes = (uint32_t)rows * windows->row;
+}
+
+/* Stride 1. Returns whether there is a kernel. */
+static int plan_whole(const tte_window *window, int16_t *planes, tte_plan *plan)
+{
+    static const tte_windows_function functions[3] = {
+        tte_windows_3x3_1_grad, tte_windows_5x5_1_grad, tte_windows_7x7_1_grad};
+    const int32_t whole_w = (window->in_w + 3) & ~3;
+    tte_windows *windows = &plan->windows;
     if (window->stride_h * window->stride_w > 1 || !tte_windows_fit(&plan->turned) ||
-        (window->kernel_w != 3 && window->kernel_w != 5 && window->kernel_w != 7) ||
         window->pad_top >= window->kernel_h || window->pad_left >= window->kernel_w) {
         return 0;
     }
     plan->plane =
         tte_plan_plane(&plan->turned, 0, window->in_h, tte_windows_origin(window->kernel_w));
-    plan->pitch = window->kernel_w;
+    plan->function = functions[window->kernel_w / 2 - 1];
+    plan_grads(planes, window->in_h, whole_w, plan);
+
+    const int32_t row_bytes = (int32_t)windows->row_bytes;
+    const int32_t back = (window->kernel_h - 1) * row_bytes;
+    windows->weight_step = window->kernel_h * window->kernel_w;
+    windows->step = FOUR_BYTES;
+    windows->y_step = 0;
+    if (whole_w == 4) { /* a column is one row */
+        windows->x_next = row_bytes - back;
+        windows->x_step = 0;
+        windows->row = windows->y_bytes;
+    } else {
+        windows->x_next = 8 - back;
+        windows->x_step = row_bytes - 2 * whole_w;
+    }
     return plan->plane.planes == 4;
 }
 
-/* The first of three or four taps is an odd element of a plane: `lead` taps of 0 come before. */
+/* The first tap is at an odd element of a plane, after a tap of 0 where it has to be. */
 static int32_t lead_of(const tte_phase *phase)
 {
     return phase->output % 2 == 0;
 }
 
-/* Stride 2, rows of whole fours of each phase; up to 4 rows of 4 taps. Returns whether that is so;
- * the plane holds what all phases look at, output 0 at an even element. */
-static TTE_APART int plan_phases(const tte_window *window, const tte_axis *y, const tte_axis *x,
-                                 tte_plan *plan)
-{
-    tte_plane *plane = &plan->plane;
-    int32_t right = 0;
-    if (window->stride_w != 2 || window->in_w % 8 != 0) {
-        return 0;
-    }
-    plan->pitch = window->kernel_w;
-    plane->rows = 0;
-    for (int32_t i = 0; i < y->count; i++) {
-        const tte_phase *phase = &y->phases[i];
-        const int32_t end = phase->output - y->origin + phase->count + phase->taps - 1;
-        plane->rows = end > plane->rows ? end : plane->rows;
-        if (phase->taps > 4) {
-            return 0;
-        }
-    }
-    for (int32_t i = 0; i < x->count; i++) {
-        const tte_phase *phase = &x->phases[i];
-        const int32_t taps = lead_of(phase) + phase->taps;
-        right = phase->output + phase->count > right ? phase->output + phase->count : right;
-        if (taps > 4) {
-            return 0;
-        }
-        if (taps != phase->taps || taps < 3) {
-            plan->pitch = window->kernel_w + 2; /* taps of 0 around each row */
-            if (window->kernel_h > 5 || window->kernel_w > 5) {
-                return 0;
-            }
-        }
-    }
-    const int32_t left = (2 - x->origin) & ~1;
-    plane->cols = (left + right + 5) & ~1;
-    plane->begin = y->origin < 0 ? 0 : y->origin;
-    plane->end = y->origin + plane->rows < window->out_h ? y->origin + plane->rows : window->out_h;
-    plane->used_cols = plane->cols - left < window->out_w ? plane->cols - left : window->out_w;
-    plane->first = (plane->begin - y->origin) * plane->cols + left;
-    /* There is room for the planes of stride 1. */
-    const tte_plane whole =
-        tte_plan_plane(&plan->turned, 0, window->in_h, tte_windows_origin(window->kernel_w));
-    plane->planes = 4;
-    return whole.planes == 4 && plane->rows * plane->cols <= whole.rows * whole.cols;
-}
-
-/* The part of grad_input from (row, col) on, of every stride-th pixel; its values come from `from`
- * on. */
-static tte_part *add_part(const tte_window *window, int32_t row, int32_t rows, int32_t col,
-                          int32_t cols, int16_t *from, const uint8_t *mask, int8_t *grad_input,
-                          uint32_t *saturations, tte_plan *plan)
-{
-    static const uint8_t all = 0xFF;
-    tte_part *part = plan->end++;
-    const int32_t fours = (cols + 3) / 4, stride = window->stride_w;
-    const int32_t step = stride * window->in_c, bits_step = mask == NULL ? 0 : step / 8;
-    const int32_t pixel = row * window->in_w + col;
-    const int32_t row_pixels = window->stride_h * window->in_w;
-    tte_call *call = &part->call;
-    tte_grad_map *map = &part->map;
-
-    call->y = (int8_t *)from;
-    call->mask = NULL;
-    call->y_step = 0;
-    call->step = FOUR_BYTES;
-    call->row = (uint32_t)fours * FOUR_BYTES;
-    call->y_bytes = (uint32_t)rows * call->row;
-
-    map->from = from;
-    map->to = grad_input + pixel * window->in_c;
-    map->step = (uint32_t)step;
-    map->mask = mask == NULL ? &all : mask + pixel * window->in_c / 8;
-    map->mask_step = (uint32_t)bits_step;
-    map->saturations = saturations;
-    map->fours = cols / 4;
-    map->tail = cols % 4;
-    map->rows = rows;
-    map->to_step = row_pixels * window->in_c - cols * step;
-    map->mask_row_step = mask == NULL ? 0 : map->to_step / 8;
-    if (map->to_step == 0 && map->tail == 0) { /* one row */
-        map->fours *= rows;
-        map->rows = 1;
-    }
-    return part;
-}
-
-static void add_phase(const tte_window *window, const tte_axis *y, const tte_phase *down,
-                      const tte_phase *across, const int16_t *planes, int16_t *from,
-                      const uint8_t *mask, int8_t *grad_input, uint32_t *saturations,
-                      tte_plan *plan)
-{
-    const int32_t lead = lead_of(across), cols = plan->plane.cols;
-    const int32_t left = plan->plane.first % cols;
-    tte_part *part = add_part(window, down->first, down->count, across->first, across->count, from,
-                              mask, grad_input, saturations, plan);
-    tte_call *call = &part->call;
-
-    call->function = lead + across->taps > 3 ? tte_windows_4_1_grad : tte_windows_3_1_grad;
-    call->x = planes + (down->output - y->origin) * cols + left + across->output - lead - 1;
-    call->x_next = 8 - 2 * (down->taps - 1) * cols;
-    call->x_step = 2 * (cols - across->count);
-    part->kernel_rows = down->taps;
-    part->weight = down->tap * plan->pitch + across->tap + 2 * lead;
-}
-
-static void add_whole(const tte_window *window, const int16_t *planes, int16_t *from,
-                      const uint8_t *mask, int8_t *grad_input, uint32_t *saturations,
-                      tte_plan *plan)
+/* Stride 2, rows of a multiple of eight with those behind their end. Returns whether there is a
+ * kernel; planes, gradients and weights have to have the room of stride 1. */
+static int plan_phases(const tte_window *window, const tte_axis *y, const tte_axis *x,
+                       int16_t *planes, tte_plan *plan)
 {
     static const tte_windows_function functions[3] = {
-        tte_windows_3x3_1_grad, tte_windows_5x5_1_grad, tte_windows_7x7_1_grad};
-    tte_part *part = add_part(window, 0, window->in_h, 0, window->in_w, from, mask, grad_input,
-                              saturations, plan);
-    const int32_t row_bytes = 2 * plan->plane.cols, back = (window->kernel_h - 1) * row_bytes;
-    tte_call *call = &part->call;
-
-    call->function = functions[window->kernel_w / 2 - 1];
-    call->x = planes;
-    if (window->in_w <= 4) { /* a column is one row */
-        call->x_next = row_bytes - back;
-        call->x_step = 0;
-        call->row = call->y_bytes;
-    } else {
-        call->x_next = 8 - back;
-        call->x_step = row_bytes - 2 * ((window->in_w + 3) & ~3);
+        tte_windows_3x3_2_grad, tte_windows_5x5_2_grad, tte_windows_7x7_2_grad};
+    const int32_t whole_w = (window->in_w + 3) & ~3, pairs = (window->in_h + 1) / 2;
+    const int32_t most = window->kernel_w == 7 ? 4 : 3;
+    tte_plane *plane = &plan->plane;
+    tte_windows *windows = &plan->windows;
+    if (window->stride_h != 2 || window->stride_w != 2 || !tte_windows_fit(&plan->turned) ||
+        window->in_h < 2 || whole_w % 8 != 0 || x->phases[0].taps > 3) {
+        return 0;
     }
-    part->kernel_rows = part->weight = 0;
+    for (int32_t i = 0; i < 2; i++) {
+        const tte_phase *phase = &x->phases[i];
+        const int32_t lead = lead_of(phase);
+        if (phase->output - lead != -1 || lead + phase->taps > most) {
+            return 0;
+        }
+    }
+    plan->pairs = window->kernel_h * (most + 1);
+
+    const tte_phase *more = &y->phases[y->phases[0].taps < y->phases[1].taps];
+    const tte_phase *less = &y->phases[more == y->phases];
+    const int32_t more_end = more->output + more->taps, less_end = less->output + less->taps;
+    plane->planes = 4;
+    plane->rows = (more_end > less_end ? more_end : less_end) - y->origin + pairs - 1;
+    plane->cols = whole_w / 2 + 4;
+    plane->begin = y->origin < 0 ? 0 : y->origin;
+    plane->end = y->origin + plane->rows < window->out_h ? y->origin + plane->rows : window->out_h;
+    plane->used_cols = plane->cols - 2 < window->out_w ? plane->cols - 2 : window->out_w;
+    plane->first = (plane->begin - y->origin) * plane->cols + 2;
+    plan->function = functions[window->kernel_w / 2 - 1];
+    plan_grads(planes, 2 * pairs, whole_w, plan);
+
+    const int32_t row = (int32_t)windows->row;
+    windows->x += (more->output - y->origin) * plane->cols;
+    windows->between = (less->output - more->output) * 2 * plane->cols;
+    windows->x_next = 8 - windows->between;
+    windows->x_step = 2 * plane->cols - whole_w;
+    windows->y += more->first * row;
+    windows->y_step = row;
+    windows->step = (uint32_t)(more->first == 0 ? row : -row);
+    windows->weight_step = 4 * plan->pairs;
+
+    const tte_plane whole =
+        tte_plan_plane(&plan->turned, 0, window->in_h, tte_windows_origin(window->kernel_w));
+    return whole.planes == 4 &&
+           plane->rows * plane->cols + 2 * pairs * whole_w + 2 * plan->pairs <=
+               whole.rows * whole.cols + window->in_h * whole_w;
+}
+
+/* The pairs of `rows` rows of up to three taps, from the last tap on. */
+static inline uint32_t *pack_pairs(const int8_t *weight, int32_t rows, int32_t step, int32_t lead,
+                                   int32_t taps, uint32_t *pairs)
+{
+    for (; rows > 0; rows--, weight -= step) {
+        uint32_t tap[3] = {0, 0, 0};
+        for (int32_t i = 0; i < taps; i++) {
+            tap[lead + i] = (uint32_t)weight[-2 * i];
+        }
+        *pairs++ = tte_pkhbt(tap[1], tap[0]);
+        *pairs++ = tte_pkhbt(tap[2], tap[1]);
+    }
+    return pairs;
+}
+
+static uint32_t *pack_columns(const int8_t *weight, int32_t kernel, const tte_phase *down,
+                              const tte_phase *across, uint32_t *pairs)
+{
+    const int8_t *last = weight + down->tap * kernel + across->tap;
+    const int32_t lead = lead_of(across);
+    switch (across->taps) {
+    case 1:
+        return pack_pairs(last, down->taps, 2 * kernel, lead, 1, pairs);
+    case 2:
+        return lead == 0 ? pack_pairs(last, down->taps, 2 * kernel, 0, 2, pairs)
+                         : pack_pairs(last, down->taps, 2 * kernel, 1, 2, pairs);
+    default:
+        return pack_pairs(last, down->taps, 2 * kernel, 0, 3, pairs);
+    }
+}
+
+/* The pairs of `rows` rows of 7 taps, every second row of the kernel from the last one on: taps 5, 3,
+ * 1 of all rows, then taps 6, 4, 2, 0. */
+static inline uint32_t *pack_rows_of_7(const int8_t *weight, int32_t rows, uint32_t *pairs)
+{
+    uint32_t *odd = pairs + 2 * rows;
+    for (; rows > 0; rows--, weight -= 2 * 7) {
+        const uint32_t first = tte_load_4(weight), second = tte_load_4(weight + 3);
+        const uint32_t low = tte_sxtb16(first), high = tte_sxtb16_ror8(second);
+        *pairs++ = tte_sxtb16(second);
+        *pairs++ = tte_sxtb16_ror8(first);
+        *odd++ = high;
+        *odd++ = (high & 0xFFFFu) | (low & 0xFFFF0000u);
+        *odd++ = low;
+    }
+    return odd;
+}
+
+/* All pairs of `count` channels. */
+static TTE_APART void pack_channels(const tte_window *window, const tte_axis *y,
+                                    const tte_axis *x, const int8_t *weight, int32_t count,
+                                    uint32_t *pairs)
+{
+    const int32_t kernel = window->kernel_w, more = y->phases[0].taps < y->phases[1].taps;
+    for (; count > 0; count--, weight += kernel * kernel) {
+        if (kernel == 7) {
+            pairs = pack_rows_of_7(weight + 6 * 7, 4, pairs);
+            pairs = pack_rows_of_7(weight + 5 * 7, 3, pairs);
+            continue;
+        }
+        for (int32_t i = 0; i < 4; i++) {
+            const tte_phase *down = &y->phases[i < 2 ? more : 1 - more];
+            pairs = pack_columns(weight, kernel, down, &x->phases[i % 2], pairs);
+        }
+    }
 }
 
 /* The last one to three channels. */
@@ -516,7 +533,7 @@ static TTE_APART void store_channels(const tte_grad_map *map, int32_t count)
     const int16_t *from = map->from;
     int8_t *to = map->to;
     const int32_t cols = 4 * map->fours + map->tail;
-    for (int32_t row = 0; row < map->rows; row++, to += map->to_step) {
+    for (int32_t row = 0; row < map->rows; row++) {
         for (int32_t i = 0; i < cols; i++, to += map->step) {
             const int16_t *value = from + i / 4 * 16 + i % 4;
             for (int32_t channel = 0; channel < count; channel++, value += 4) {
@@ -524,32 +541,6 @@ static TTE_APART void store_channels(const tte_grad_map *map, int32_t count)
             }
         }
         from += (cols + 3) / 4 * 16;
-    }
-}
-
-/* What the calls left of `count` channels. */
-static void store_group(const tte_plan *plan, int32_t channel, int32_t count)
-{
-    for (const tte_part *part = plan->parts; part != plan->end; part++) {
-        tte_grad_map map = part->map;
-        map.to += channel;
-        map.mask += map.mask_step == 0 ? 0 : channel / 8;
-        map.shift = 16u - (uint32_t)(channel % 8);
-        if (count == 4) {
-            tte_store_grads(&map);
-        } else {
-            store_channels(&map, count);
-        }
-    }
-}
-
-/* Rows of weights with two taps of 0 after each; there are two before the first. */
-static void space_rows(const int8_t *weight, int32_t rows, int32_t taps, int8_t *to)
-{
-    for (; rows > 0; rows--, to += 2) {
-        for (int32_t i = 0; i < taps; i++) {
-            *to++ = *weight++;
-        }
     }
 }
 
@@ -571,6 +562,7 @@ static TTE_APART int run_windows(const tte_conv2d_grad_input_params *params,
                                  const int32_t *multipliers, const uint8_t *mask,
                                  int8_t *grad_input, uint32_t *saturations, int16_t *planes)
 {
+    static const uint8_t all = 0xFF;
     const tte_window *window = &params->window;
     const int32_t taps = window->kernel_h * window->kernel_w;
     const tte_axis y = find_phases(window->in_h, window->kernel_h, window->stride_h,
@@ -578,56 +570,58 @@ static TTE_APART int run_windows(const tte_conv2d_grad_input_params *params,
     const tte_axis x = find_phases(window->in_w, window->kernel_w, window->stride_w,
                                    window->pad_left);
     tte_plan plan;
-    plan.end = plan.parts;
     plan.turned = turn_window(window);
-    if ((mask != NULL && window->in_c % 8 != 0) ||
-        !are_narrow(multipliers, window->in_c, taps) ||
-        !(plan_whole(window, &plan) || plan_phases(window, &y, &x, &plan))) {
+    if ((mask != NULL && window->in_c % 8 != 0) || window->kernel_w < 3 ||
+        window->kernel_w % 2 == 0 || !are_narrow(multipliers, window->in_c, taps) ||
+        !(plan_whole(window, planes, &plan) || plan_phases(window, &y, &x, planes, &plan))) {
         return 0;
     }
 
-    const int32_t elems = 4 * plan.plane.rows * plan.plane.cols;
-    int16_t *from = planes + elems;
-    int8_t spaced[MAX_SPACED];
-    tte_windows windows;
+    uint32_t *const pairs = (uint32_t *)(void *)(plan.windows.y_bytes / 2 + plan.grads);
+    tte_grad_map map = {grad_input,
+                        window->in_c,
+                        mask == NULL ? &all : mask,
+                        mask == NULL ? 0 : window->in_c / 8,
+                        saturations,
+                        window->in_w / 4,
+                        window->in_w % 4,
+                        window->in_h,
+                        0,
+                        0,
+                        plan.grads,
+                        16};
     tte_copies copies;
     int32_t count;
 
-    windows.zero_point = TTE_GRAD_OFFSET;
-    windows.weight_step = window->kernel_h * plan.pitch;
-    windows.tap_step = -2;
-    windows.row_step = -window->stride_h * plan.pitch;
-    windows.biases = NULL;
-    windows.multipliers = multipliers;
-    if (window->stride_w == 1) {
-        add_whole(window, planes, from, mask, grad_input, saturations, &plan);
-    } else {
-        for (int32_t i = 0; i < y.count * x.count; i++) {
-            const tte_phase *down = &y.phases[i / x.count], *across = &x.phases[i % x.count];
-            add_phase(window, &y, down, across, planes, from, mask, grad_input, saturations,
-                      &plan);
-            from += 4 * down->count * across->count;
-        }
+    if (map.tail == 0) { /* one row */
+        map.fours *= map.rows;
+        map.rows = 1;
     }
+    plan.windows.zero_point = TTE_GRAD_OFFSET;
+    plan.windows.biases = NULL;
+    plan.windows.multipliers = multipliers;
     tte_plan_copies(&plan.turned, &plan.plane, 0, grad_output, planes, &copies);
-    tte_clear_words(planes, (uint32_t)(elems / 2));
-    memset(spaced, 0, sizeof spaced);
-    for (int32_t channel = 0; channel < window->in_c; channel += count, weight += count * taps) {
-        const int8_t *group = weight;
+    tte_clear_words(planes, (uint32_t)(2 * plan.plane.rows * plan.plane.cols));
+    for (int32_t channel = 0; channel < window->in_c; channel += count) {
         count = window->in_c - channel < 4 ? window->in_c - channel : 4;
         tte_copy_group(&copies, count);
-        if (plan.pitch != window->kernel_w) {
-            space_rows(weight, count * window->kernel_h, window->kernel_w, spaced + 2);
-            group = spaced + 2;
+        plan.windows.channels = (uint32_t)count;
+        plan.windows.weight = weight;
+        if (window->stride_w == 2) {
+            pack_channels(window, &y, &x, weight, count, pairs);
+            plan.windows.weight = (const int8_t *)pairs;
         }
-        tte_set_planes(&plan.plane, count, &windows);
-        for (const tte_part *part = plan.parts; part != plan.end; part++) {
-            windows.weight = group + part->weight;
-            windows.kernel_rows = part->kernel_rows;
-            tte_run_call(&part->call, &windows);
+        plan.function(&plan.windows);
+        map.shift = 16u - (uint32_t)(channel % 8);
+        if (count == 4) {
+            tte_store_grads(&map);
+        } else {
+            store_channels(&map, count);
         }
-        windows.multipliers += count;
-        store_group(&plan, channel, count);
+        map.to += count;
+        map.mask += mask == NULL ? 0 : channel % 8 / 4;
+        weight += count * taps;
+        plan.windows.multipliers += count;
     }
     return 1;
 }

@@ -5,12 +5,12 @@
  *   acc[o] = bias + sum over kernel rows r and taps t of weight[r][t] * x[r][o * stride + t]
  *   y = clamp(round(acc * multiplier / 2^32) + zero point), a mask bit where it is not clamped
  * or, for gradients, no bias, square kernels turned round, and y is an int16.
- * tte_windows_3x3_1_int8 has 3x3 taps and stride 1, _masked_int8 makes mask bits;
- * tte_windows_3_1_grad has any number of rows of 3 taps.
+ * tte_windows_3x3_1_int8 has 3x3 taps and stride 1, _masked_int8 makes mask bits. Of a stride of 2
+ * tte_windows_3x3_2_grad makes the input gradients: a convolution for each parity of row and column.
  * tte_windows.h has the layouts, tests/shim/tte_windows.c says the same in C.
  *
  * Weights are widened once a channel. The first tap of 3 and of 7 is the upper half of a word, of 5
- * the lower, so that a map whose border is half a kernel begins at a word; of 4 the upper. SMLAD multiplies pairs of
+ * the lower, so that a map whose border is half a kernel begins at a word. SMLAD multiplies pairs of
  * taps, SMLABT and SMLATB the odd ones.
  */
         .syntax unified
@@ -42,14 +42,13 @@
         .equ    MULTIPLIERS, 88
         .equ    CHANNELS, 92
         .equ    MASK, 96
-        .equ    KERNEL_ROWS, 100
-        .equ    TAP_STEP, 104
-        .equ    ROW_STEP, 108
-        .equ    PAIRS, 112
+        .equ    BETWEEN, 100
+        .equ    PAIRS, 104
 
         .equ    INT8, 0
         .equ    MASKED_INT8, 1
         .equ    GRAD, 2
+        .equ    GRAD_2, 3
 
 @ ---- one row of a window ---------------------------------------------------------------------
 @ acc = r4..r7, x = r2, r3, row = r0. In the first row a4..a6 are r7, which holds the bias.
@@ -80,22 +79,6 @@
         smlad   r6, \w12, r3, r6
         ldr     r2, [r0, #16]
         smlad   r7, \w12, r2, r7
-        .endm
-
-@ r8 = w01, r9 = w12, r10 = w23
-        .macro  row_4_1 a4, a5, a6
-        ldrd    r2, r3, [r0]
-        smlabt  r4, r8, r2, \a4
-        smlad   r5, r8, r3, \a5
-        smlabt  r6, r8, r3, \a6
-        smlad   r4, r9, r3, r4
-        ldrd    r2, r3, [r0, #8]
-        smlatb  r4, r10, r2, r4
-        smlad   r5, r10, r2, r5
-        smlad   r6, r9, r2, r6
-        smlad   r7, r8, r2, r7
-        smlatb  r6, r10, r3, r6
-        smlad   r7, r10, r3, r7
         .endm
 
 @ r8 = w01, r9 = w23, r10 = w12, r11 = w34
@@ -298,30 +281,6 @@
         stm     r2!, {r8-r12, lr}
         .endm
 
-@ Any number of rows of three taps or four, TAP_STEP apart; rows are ROW_STEP apart.
-        .macro  weights_steps taps
-        ldr     r3, [sp, #KERNEL_ROWS]
-        ldrd    r4, r5, [sp, #TAP_STEP]
-        add     r6, r4, r4, lsl #1
-        add     r2, sp, #PAIRS
-8:      ldrsb   r8, [r1]
-        ldrsb   r9, [r1, r4]
-        ldrsb   r10, [r1, r4, lsl #1]
-        pkhbt   r8, r8, r9, lsl #16
-        pkhbt   r9, r9, r10, lsl #16
-        .if     \taps == 4
-        ldrsb   r11, [r1, r6]
-        pkhbt   r10, r10, r11, lsl #16
-        stm     r2!, {r8-r10}
-        .else
-        stm     r2!, {r8, r9}
-        .endif
-        add     r1, r1, r5
-        subs    r3, r3, #1
-        bne     8b
-        ldr     r12, [sp, #ROW_BYTES]
-        .endm
-
 @ ---- four outputs ----------------------------------------------------------------------------
 
 @ To r2 on, STEP apart.
@@ -372,16 +331,119 @@
         ldrd    r0, r1, [sp, #AT]
         .endm
 
-        .macro  finish_grad
+@ r4 = the first two, r6 = the others
+        .macro  requantise_grad
         ldrd    r2, r3, [sp, #MULTIPLIER]
         .irp    r, 4, 5, 6, 7
         smmlar  r\r, r\r, r2, r3
         .endr
-        ldrd    r2, r3, [sp, #TO]
         pkhbt   r4, r4, r5, lsl #16
         pkhbt   r6, r6, r7, lsl #16
+        .endm
+
+        .macro  finish_grad
+        requantise_grad
+        ldrd    r2, r3, [sp, #TO]
         strd    r4, r6, [r2]
         add     r2, r2, r3
+        .endm
+
+@ ---- input gradients of stride 2 -----------------------------------------------------------------
+@ Four gradients become two rows of eight: in each the columns 0, 2, 4, 6 and then 1, 3, 5, 7 are a
+@ convolution of stride 1. r0 = x, r1 = weights, lr = the size of a row of x.
+
+@ acc = r4..r7; x = r2, r3, r8, r9, whose first element is not in use.
+@ r10 = w10, r11 = w21
+        .macro  row_3_grad a4, a5, a6
+        smlatt  r4, r10, r2, \a4
+        smladx  r5, r10, r3, \a5
+        smlatt  r6, r10, r3, \a6
+        smladx  r7, r10, r8, r7
+        smladx  r4, r11, r3, r4
+        smlabb  r5, r11, r8, r5
+        smladx  r6, r11, r8, r6
+        smlabb  r7, r11, r9, r7
+        .endm
+
+@ r10 = w10, r11 = w12, r12 = w32
+        .macro  row_4_grad a4, a5, a6
+        smlatt  r4, r10, r2, \a4
+        smladx  r5, r10, r3, \a5
+        smlatt  r6, r10, r3, \a6
+        smladx  r7, r10, r8, r7
+        smlad   r4, r11, r3, r4
+        smlad   r6, r11, r8, r6
+        smlabb  r4, r12, r8, r4
+        smladx  r5, r12, r8, r5
+        smlabb  r6, r12, r9, r6
+        smladx  r7, r12, r9, r7
+        .endm
+
+@ r0 comes back.
+        .macro  part_grad row, rows, registers:vararg
+        movs    r7, #0
+        ldm     r1!, {\registers}
+        ldm     r0, {r2, r3, r8, r9}
+        \row    r7, r7, r7
+        .rept   \rows-1
+        add     r0, r0, lr
+        ldm     r1!, {\registers}
+        ldm     r0, {r2, r3, r8, r9}
+        \row    r4, r5, r6
+        .endr
+        .if     (\rows & 1) == 0
+        sub     r0, r0, lr
+        .endif
+        .if     \rows > 2
+        sub     r0, r0, lr, lsl #1
+        .endif
+        requantise_grad
+        .endm
+
+@ Eight neighbours: r5, r7, r8, r9.
+        .macro  row_of_8 odd, rows, registers:vararg
+        part_grad row_3_grad, \rows, r10, r11
+        strd    r4, r6, [sp, #BITS]
+        part_grad \odd, \rows, \registers
+        ldrd    r2, r3, [sp, #BITS]
+        pkhbt   r5, r2, r4, lsl #16
+        pkhtb   r7, r4, r2, asr #16
+        pkhbt   r8, r3, r6, lsl #16
+        pkhtb   r9, r6, r3, asr #16
+        .endm
+
+@ The row with more taps, the other one.
+        .macro  two_rows_of_8 odd, rows, registers:vararg
+        ldr     r1, [sp, #PAIRS]
+        row_of_8 \odd, \rows, \registers
+        ldr     r2, [sp, #TO]
+        ldr     r3, [sp, #BETWEEN]
+        strd    r5, r7, [r2]
+        strd    r8, r9, [r2, #32]
+        add     r0, r0, r3
+        row_of_8 \odd, (\rows-1), \registers
+        ldrd    r2, r3, [sp, #TO]
+        add     r3, r3, r2
+        strd    r5, r7, [r3]
+        strd    r8, r9, [r3, #32]
+        adds    r2, r2, #64
+        .endm
+
+        .macro  weights_2_grad
+        str     r1, [sp, #PAIRS]
+        ldr     lr, [sp, #ROW_BYTES]
+        .endm
+
+        .macro  windows_3x3_2_grad
+        two_rows_of_8 row_3_grad, 2, r10, r11
+        .endm
+
+        .macro  windows_5x5_2_grad
+        two_rows_of_8 row_3_grad, 3, r10, r11
+        .endm
+
+        .macro  windows_7x7_2_grad
+        two_rows_of_8 row_4_grad, 4, r10-r12
         .endm
 
 @ ---- functions -------------------------------------------------------------------------------
@@ -402,11 +464,11 @@
         ldm     r0!, {r1-r8}
         stm     r9!, {r1-r8}
         .endr
-        ldm     r0, {r1-r4}
-        stm     r9, {r1-r4}
+        ldm     r0, {r1, r2}
+        stm     r9, {r1, r2}
 @ The next channel.
 1:      ldrd    r1, r2, [sp, #BIASES]
-        .if     \mode == GRAD
+        .if     \mode >= GRAD
         movs    r3, #0
         .else
         ldr     r3, [r1], #4
@@ -420,7 +482,7 @@
         add     r4, r4, r2
         str     r3, [sp, #END]
         strd    r4, r2, [sp, #ROW_END]
-        .if     \mode == GRAD
+        .if     \mode >= GRAD
         add     r2, r2, #8
         .else
         add     r2, r2, #1
@@ -448,7 +510,7 @@
         finish_int8
         .elseif \mode == MASKED_INT8
         finish_masked_int8
-        .else
+        .elseif \mode == GRAD
         finish_grad
         .endif
         ldr     r3, [sp, #ROW_END]
@@ -567,42 +629,6 @@
         ldr     r12, [sp, #ROW_BYTES]
         .endm
 
-@ Any number of rows.
-        .macro  windows_steps row, registers:vararg
-        add     r1, sp, #PAIRS
-        ldr     lr, [sp, #KERNEL_ROWS]
-        ldm     r1!, {\registers}
-        \row    r7, r7, r7
-        subs    lr, lr, #1
-        beq     4f
-3:      ldm     r1!, {\registers}
-        add     r0, r0, r12
-        \row    r4, r5, r6
-        subs    lr, lr, #1
-        bne     3b
-4:
-        .endm
-
-        .macro  row_3_1_wide a4, a5, a6
-        row_3_1 \a4, \a5, \a6, r8, r9
-        .endm
-
-        .macro  weights_3_1
-        weights_steps 3
-        .endm
-
-        .macro  windows_3_1
-        windows_steps row_3_1_wide, r8, r9
-        .endm
-
-        .macro  weights_4_1
-        weights_steps 4
-        .endm
-
-        .macro  windows_4_1
-        windows_steps row_4_1, r8-r10
-        .endm
-
         function tte_windows_3x3_1_int8, weights_3x3, windows_3x3_1, INT8, 0
         function tte_windows_3x3_2_int8, weights_3x3, windows_3x3_2, INT8, 0
         function tte_windows_5x5_1_int8, weights_5x5_1, windows_5x5_1, INT8, 20
@@ -620,5 +646,6 @@
         function tte_windows_3x3_1_grad, turned_3x3, windows_3x3_1, GRAD, 0
         function tte_windows_5x5_1_grad, turned_5x5, windows_5x5_1, GRAD, 20
         function tte_windows_7x7_1_grad, turned_7x7, windows_7x7_1, GRAD, 42
-        function tte_windows_3_1_grad, weights_3_1, windows_3_1, GRAD, 8
-        function tte_windows_4_1_grad, weights_4_1, windows_4_1, GRAD, 12
+        function tte_windows_3x3_2_grad, weights_2_grad, windows_3x3_2_grad, GRAD_2, 1
+        function tte_windows_5x5_2_grad, weights_2_grad, windows_5x5_2_grad, GRAD_2, 1
+        function tte_windows_7x7_2_grad, weights_2_grad, windows_7x7_2_grad, GRAD_2, 1

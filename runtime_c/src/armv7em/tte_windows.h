@@ -37,8 +37,7 @@ typedef struct {
     const int32_t *biases, *multipliers;
     uint32_t channels;
     uint8_t *mask;
-    int32_t kernel_rows; /* of the functions for any number, at most four */
-    int32_t tap_step, row_step; /* bytes of their weights */
+    int32_t between; /* gradients of stride 2: bytes from the first row's windows to the second's */
 } tte_windows;
 
 typedef void (*tte_windows_function)(const tte_windows *windows);
@@ -63,10 +62,13 @@ void tte_windows_7x7_2_masked_int8(const tte_windows *windows);
 void tte_windows_3x3_1_grad(const tte_windows *windows);
 void tte_windows_5x5_1_grad(const tte_windows *windows);
 void tte_windows_7x7_1_grad(const tte_windows *windows);
-/* kernel_rows rows of three taps, of four, as they are; the first tap of a row is an odd element of
- * a plane. */
-void tte_windows_3_1_grad(const tte_windows *windows);
-void tte_windows_4_1_grad(const tte_windows *windows);
+/* Stride 2: a row of outputs with one row of taps more, then the one `step` away with less, eight
+ * outputs at a time; the first tap of a row is element 1. Weights are pairs: for both rows those of
+ * the even columns, then of the odd ones, row after row. Three taps, with 0 for those that are
+ * missing, are the pairs (1, 0), (2, 1); four, in the odd columns of 7x7, (1, 0), (1, 2), (3, 2). */
+void tte_windows_3x3_2_grad(const tte_windows *windows);
+void tte_windows_5x5_2_grad(const tte_windows *windows);
+void tte_windows_7x7_2_grad(const tte_windows *windows);
 
 /* The element of a plane's row where the first tap lies: the kernel's middle is an even one. */
 static inline int32_t tte_windows_origin(int32_t kernel)
@@ -86,7 +88,6 @@ static inline int tte_windows_fit(const tte_window *window)
 enum { TTE_MAX_CALLS = 4 };
 
 typedef struct {
-    tte_windows_function function;
     const int16_t *x;
     int8_t *y;
     uint8_t *mask;
@@ -121,7 +122,6 @@ static inline void tte_add_call(tte_calls *calls, int32_t rows, const int16_t *x
     const int32_t row_bytes = 2 * calls->plane->cols;
     const int32_t back = (window->kernel_h - 1) * row_bytes;
 
-    call->function = calls->function;
     call->x = x;
     call->y = y;
     call->mask = mask;
@@ -159,35 +159,24 @@ static inline void tte_add_rows(tte_calls *calls, int32_t rows, const int16_t *x
     }
 }
 
-/* The next `count` channels of planes. */
-static inline void tte_set_planes(const tte_plane *plane, int32_t count, tte_windows *windows)
-{
-    windows->row_bytes = (uint32_t)(2 * plane->cols);
-    windows->plane_bytes = (uint32_t)(2 * plane->rows * plane->cols);
-    windows->channels = (uint32_t)count;
-}
-
-static inline void tte_run_call(const tte_call *call, tte_windows *windows)
-{
-    windows->x = call->x;
-    windows->y = call->y;
-    windows->mask = call->mask;
-    windows->x_next = call->x_next;
-    windows->x_step = call->x_step;
-    windows->y_step = call->y_step;
-    windows->step = call->step;
-    windows->row = call->row;
-    windows->y_bytes = call->y_bytes;
-    call->function(windows);
-}
-
 /* The next `count` channels. Before it are set weight, weight_step, biases, multipliers, bit and
  * zero_point; weight, biases and multipliers move on. */
 static inline void tte_run_calls(tte_calls *calls, tte_windows *windows, int32_t count)
 {
-    tte_set_planes(calls->plane, count, windows);
+    windows->row_bytes = (uint32_t)(2 * calls->plane->cols);
+    windows->plane_bytes = (uint32_t)(2 * calls->plane->rows * calls->plane->cols);
+    windows->channels = (uint32_t)count;
     for (tte_call *call = calls->calls; call != calls->end; call++) {
-        tte_run_call(call, windows);
+        windows->x = call->x;
+        windows->y = call->y;
+        windows->mask = call->mask;
+        windows->x_next = call->x_next;
+        windows->x_step = call->x_step;
+        windows->y_step = call->y_step;
+        windows->step = call->step;
+        windows->row = call->row;
+        windows->y_bytes = call->y_bytes;
+        calls->function(windows);
         if (call->place == NULL) {
             call->y += count;
         } else {
