@@ -23,11 +23,13 @@ from tests.kernel_machine import KernelMachine, kernel_machine
 from tests.ops.test_kernels import Random, bits, grad_planes, product, random, rubbish
 from tte.errors import TteError
 from tte.ops import params
+from tte.ops.depthwise_conv2d import vectors_scratch_bytes
 from tte.ops.params import Window
 
 Array = NDArray[Any]
 DEPTHWISE = "tte_depthwise_conv2d_grad_input_int8"
 WEIGHT = "tte_conv2d_grad_weight_int8"
+DEPTHWISE_WEIGHT = "tte_depthwise_conv2d_grad_weight_int8"
 
 
 @dataclass(frozen=True)
@@ -186,12 +188,20 @@ def test_large_maps_stay_in_their_scratch() -> None:
         check(grad_input(window, random(9), masked=True, added=False, in_place=True), machine())
 
 
-# ---- the weight gradient of pointwise convolutions -----------------------------------------
+# ---- weight gradients ----------------------------------------------------------------------
 
 
 def grad_weight(size: int, in_c: int, out_c: int, data: Random, log2_moves: Sequence[int]) -> Call:
     """The step moves a typical weight by 2^log2_moves of its 256ths."""
     window = Window(size, size, in_c, size, size, out_c, 1, 1, 1, 1, 1, 1, 0, 0, 1)
+    scratch = max(4 * in_c, product(size * size, in_c))
+    return grad_weight_call(WEIGHT, window, scratch, data, log2_moves)
+
+
+def grad_weight_call(
+    symbol: str, window: Window, scratch: int, data: Random, log2_moves: Sequence[int]
+) -> Call:
+    size, out_c = window.out_h, window.out_c
     weight = data.weight(window)
     residual = data.int8(*weight.shape)
     weight[(weight == -127) & (residual < 0)] = -126  # below the range
@@ -202,16 +212,16 @@ def grad_weight(size: int, in_c: int, out_c: int, data: Random, log2_moves: Sequ
     )
     rates[data.rng.random(out_c) < 0.05] = 0
     args: list[Array | None] = [
-        data.int8(size, size, in_c),
+        data.int8(window.in_h, window.in_w, window.in_c),
         data.grad(size, size, out_c),
         np.asarray([data.rng.integers(2**30, 2**31), 31], np.int32),
         rates.astype(np.int32),
         weight,
         residual,
     ]
-    scratch = rubbish(max(4 * in_c, product(size * size, in_c)), np.int32)
     call_params = params.Conv2dGradWeightParams(window, int(data.int8()))
-    return Call(WEIGHT, call_params, args, scratch, size * size * in_c * out_c)
+    macs = size * size * weight.size
+    return Call(symbol, call_params, args, rubbish(scratch, np.int32), macs)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +230,25 @@ def grad_weight(size: int, in_c: int, out_c: int, data: Random, log2_moves: Sequ
 )
 def test_network_grad_weight(size: int, in_c: int, out_c: int, limit: float) -> None:
     check(grad_weight(size, in_c, out_c, random(2), [-2, 0, 2, 4]), machine(), limit)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "kernel", "stride", "limit"),
+    [
+        (4, 336, 3, 1, 4.9),
+        (8, 192, 3, 1, 2.5),
+        (8, 160, 5, 1, 2.0),
+        (8, 160, 7, 1, 2.0),
+        (8, 240, 7, 2, 3.4),
+    ],
+)
+def test_depthwise_grad_weight(
+    size: int, channels: int, kernel: int, stride: int, limit: float
+) -> None:
+    window = depthwise(size, channels, kernel, stride)
+    scratch = vectors_scratch_bytes(window)
+    call = grad_weight_call(DEPTHWISE_WEIGHT, window, scratch, random(2), [-2, 0, 2, 4])
+    check(call, machine(), limit)
 
 
 @pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])

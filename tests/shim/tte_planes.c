@@ -39,13 +39,24 @@ void tte_clear_words(void *to, uint32_t words)
     memset(to, 0, 4 * (size_t)words);
 }
 
-void tte_dot_3(const int16_t *d, const int16_t *x, const int32_t *offsets, uint32_t words,
-               int32_t *sums)
+void tte_shift_elements(const int16_t *from, int16_t *to, uint32_t words)
 {
-    for (uint32_t i = 0; i < 3; i++) {
-        sums[i] = 0;
-        for (uint32_t j = 0; j < 2 * words; j++) {
-            sums[i] += d[j] * *(x + offsets[i] / 2 + j);
+    to[0] = 0;
+    memcpy(to + 1, from, 4 * (size_t)words - sizeof *to);
+}
+
+void tte_dot_threes(const int16_t *planes, const tte_three *three, const tte_three *end,
+                    uint32_t bytes, int32_t *sums)
+{
+    for (; three != end; three++) {
+        const int16_t *gradients = planes + three->gradients / 2;
+        for (int32_t i = 0; i < 3; i++) {
+            const int16_t *x = planes + three->inputs[i] / 2;
+            int32_t sum = 0;
+            for (uint32_t j = 0; j < bytes / 2; j++) {
+                sum += gradients[j] * x[j];
+            }
+            sums[three->sums[i] / 4] = sum;
         }
     }
 }

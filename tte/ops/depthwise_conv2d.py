@@ -277,7 +277,8 @@ def vectors_scratch_bytes(window: params.Window) -> int:
         for count, apart, pad, step in zip(kernel, dilation, pads, stride, strict=True)
     ]
     last = (1 - low[1]) // 2 * 2 + high[1]
-    pitch = _up(last + window.out_w, 2)
+    reach = window.out_w + max(high[1], 0)
+    pitch = _up(max(reach, min(reach, -(-window.in_w // stride[1])) - low[1]), 2)
     grads = _up((window.out_h - 1) * pitch + window.out_w + 1, 8)
     inputs = (high[0] - low[0]) * pitch + last // 2 * 2 + grads
     channel = 2 * (stride[0] * stride[1] * inputs + 2 * grads)

@@ -22,13 +22,13 @@ void tte_depthwise_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *
                                            const tte_factor *step, const tte_factor *rates,
                                            int8_t *weight, int8_t *residual, int16_t *scratch);
 
-/* MAX_LIST: of all taps, in threes of even and of odd ones. */
-enum { MAX_KERNEL = 7, MAX_STRIDE = 2, MAX_LIST = 54, MAX_FOURS = 13 };
+/* MAX_THREES: of all taps, even and odd ones apart. */
+enum { MAX_KERNEL = 7, MAX_STRIDE = 2, MAX_THREES = 18, MAX_FOURS = 13 };
 
 /* Along one axis tap k reads the input of output o at (o + places[k]) * stride + remainders[k]. */
 typedef struct {
     int32_t places[MAX_KERNEL], remainders[MAX_KERNEL];
-    int32_t low, span; /* the lowest place, from there to the highest */
+    int32_t low, high; /* the lowest and the highest place */
 } tte_places;
 
 static tte_places find_places(int32_t kernel, int32_t dilation, int32_t stride, int32_t pad)
@@ -41,7 +41,7 @@ static tte_places find_places(int32_t kernel, int32_t dilation, int32_t stride, 
         places.remainders[k] = at % stride;
     }
     places.low = places.places[0];
-    places.span = places.places[kernel - 1] - places.low;
+    places.high = places.places[kernel - 1];
     return places;
 }
 
@@ -55,15 +55,28 @@ typedef struct {
     int32_t channels;          /* at once */
 } tte_vectors;
 
+static inline int32_t least(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int32_t greatest(int32_t a, int32_t b)
+{
+    return a > b ? a : b;
+}
+
+/* The zeros behind a row are those before the next one. */
 static tte_vectors plan_vectors(const tte_window *window, const tte_places *y,
                                 const tte_places *x)
 {
     const int32_t remainders = window->stride_h * window->stride_w;
+    const int32_t reach = window->out_w + greatest(x->high, 0);
+    const int32_t cols = least(reach, (window->in_w + window->stride_w - 1) / window->stride_w);
     tte_vectors vectors;
     vectors.left = (1 - x->low) & ~1;
-    vectors.pitch = (vectors.left + x->low + x->span + window->out_w + 1) & ~1;
+    vectors.pitch = (greatest(reach, cols - x->low) + 1) & ~1;
     vectors.d_elems = ((window->out_h - 1) * vectors.pitch + window->out_w + 1 + 7) & ~7;
-    vectors.x_elems = y->span * vectors.pitch + ((vectors.left + x->low + x->span) & ~1) +
+    vectors.x_elems = (y->high - y->low) * vectors.pitch + ((vectors.left + x->high) & ~1) +
                       vectors.d_elems;
     vectors.elems = remainders * vectors.x_elems + 2 * vectors.d_elems;
     vectors.channels = 4 * 2 * vectors.elems <= TTE_FOUR_PLANES_BYTES ? 4 : 1;
@@ -97,11 +110,6 @@ static void copy_map(const int8_t *x, const tte_window *window, int32_t width, i
     }
 }
 
-static inline int32_t least(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
-}
-
 /* All planes of `count` channels. */
 static void copy_group(const tte_conv2d_grad_weight_params *params, const tte_places *y_places,
                        const tte_places *x_places, const tte_vectors *vectors, const int8_t *x,
@@ -109,8 +117,8 @@ static void copy_group(const tte_conv2d_grad_weight_params *params, const tte_pl
 {
     const tte_window *window = &params->window;
     const int32_t down = window->stride_h, across = window->stride_w;
-    const int32_t rows = window->out_h + y_places->low + y_places->span;
-    const int32_t cols = window->out_w + x_places->low + x_places->span;
+    const int32_t rows = window->out_h + y_places->high;
+    const int32_t cols = window->out_w + x_places->high;
     const int32_t first = -y_places->low * vectors->pitch + vectors->left;
     const int32_t d = down * across * vectors->x_elems;
     for (int32_t i = 0; i < down * across; i++) {
@@ -120,41 +128,40 @@ static void copy_group(const tte_conv2d_grad_weight_params *params, const tte_pl
                  least(cols, (window->in_w - col + across - 1) / across),
                  params->input_zero_point, vectors, planes, i * vectors->x_elems + first, count);
     }
-    for (int32_t i = 0; i < 2; i++) {
-        copy_map(grad_output, window, window->out_w, 1, 1, window->out_h, window->out_w, 0,
-                 vectors, planes, d + i * vectors->d_elems + i, count);
+    copy_map(grad_output, window, window->out_w, 1, 1, window->out_h, window->out_w, 0, vectors,
+             planes, d, count);
+    for (int32_t i = 0; i < count; i++) {
+        int16_t *gradients = planes + i * vectors->elems + d;
+        tte_shift_elements(gradients, gradients + vectors->d_elems,
+                           (uint32_t)vectors->d_elems / 2);
     }
 }
 
-/* Where the inputs of three taps begin, from a channel's planes on, and which taps they are. */
-typedef struct {
-    int32_t offsets[MAX_LIST]; /* bytes */
-    uint8_t taps[MAX_LIST];
-    int32_t even, all; /* the first so many take the gradients at their place */
-} tte_list;
-
-static void list_taps(const tte_window *window, const tte_places *y, const tte_places *x,
-                      const tte_vectors *vectors, tte_list *list)
+/* All taps, in threes; sums come in fours, with four others in between. Returns the end. */
+static tte_three *list_taps(const tte_window *window, const tte_places *y, const tte_places *x,
+                            const tte_vectors *vectors, tte_three *three)
 {
-    list->all = 0;
+    const int32_t d = window->stride_h * window->stride_w * vectors->x_elems;
     for (int32_t odd = 0; odd < 2; odd++) {
+        int32_t count = 0;
         for (int32_t tap = 0; tap < window->kernel_h * window->kernel_w; tap++) {
             const int32_t ky = tap / window->kernel_w, kx = tap % window->kernel_w;
             const int32_t plane = y->remainders[ky] * window->stride_w + x->remainders[kx];
             const int32_t col = vectors->left + x->places[kx];
             if (col % 2 == odd) {
-                list->offsets[list->all] =
-                    2 * (plane * vectors->x_elems + (y->places[ky] - y->low) * vectors->pitch +
-                         col - odd);
-                list->taps[list->all++] = (uint8_t)tap;
+                three->gradients = 2 * (d + odd * vectors->d_elems);
+                for (int32_t i = count; i < 3; i++) { /* where no other follows, once more */
+                    three->inputs[i] = 2 * (plane * vectors->x_elems +
+                                            (y->places[ky] - y->low) * vectors->pitch + col - odd);
+                    three->sums[i] = 4 * (tap + tap / 4 * 4);
+                }
+                three += count == 2;
+                count = (count + 1) % 3;
             }
         }
-        for (; list->all % 3 != 0; list->all++) { /* once more */
-            list->offsets[list->all] = list->offsets[list->all - 1];
-            list->taps[list->all] = list->taps[list->all - 1];
-        }
-        list->even = odd == 0 ? list->all : list->even;
+        three += count > 0;
     }
+    return three;
 }
 
 /* Steps down the gradients of a channel; sums come in fours, with four others in between. */
@@ -193,11 +200,10 @@ void tte_depthwise_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *
     const tte_places x_places = find_places(window->kernel_w, window->dilation_w,
                                             window->stride_w, window->pad_left);
     const tte_vectors vectors = plan_vectors(window, &y_places, &x_places);
-    const int32_t d = window->stride_h * window->stride_w * vectors.x_elems;
-    tte_list list;
-    int32_t sums[MAX_FOURS * 8], three[3], count;
+    tte_three threes[MAX_THREES];
+    const tte_three *const end = list_taps(window, &y_places, &x_places, &vectors, threes);
+    int32_t sums[MAX_FOURS * 8], count;
 
-    list_taps(window, &y_places, &x_places, &vectors, &list);
     tte_clear_words(scratch, (uint32_t)(vectors.channels * vectors.elems / 2));
     for (int32_t channel = 0; channel < window->out_c; channel += count) {
         count = least(window->out_c - channel, vectors.channels);
@@ -209,14 +215,7 @@ void tte_depthwise_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *
             if (rate.mantissa == 0) {
                 continue;
             }
-            for (int32_t j = 0; j < list.all; j += 3) {
-                tte_dot_3(planes + d + (j < list.even ? 0 : vectors.d_elems), planes,
-                          list.offsets + j, (uint32_t)(vectors.d_elems / 2), three);
-                for (int32_t k = 0; k < 3; k++) {
-                    const int32_t tap = list.taps[j + k];
-                    sums[tap + tap / 4 * 4] = three[k];
-                }
-            }
+            tte_dot_threes(planes, threes, end, 2u * (uint32_t)vectors.d_elems, sums);
             update(weight, residual, sums, taps, *step, rate);
         }
     }

@@ -150,6 +150,28 @@
 4:      pop     {r4-r8, pc}
         .size   tte_clear_words, . - tte_clear_words
 
+@ void tte_shift_elements(const int16_t *from, int16_t *to, uint32_t words)
+@ to[0] = 0, to[i] = from[i - 1]
+        function tte_shift_elements
+        push    {r4-r7, lr}
+        movs    r3, #0
+        add     r2, r1, r2, lsl #2
+1:      ldm     r0!, {r4-r7}
+        lsr     r3, r3, #16
+        orr     r3, r3, r4, lsl #16
+        lsr     r4, r4, #16
+        orr     r4, r4, r5, lsl #16
+        lsr     r5, r5, #16
+        orr     r5, r5, r6, lsl #16
+        lsr     r6, r6, #16
+        orr     r6, r6, r7, lsl #16
+        stm     r1!, {r3-r6}
+        mov     r3, r7
+        cmp     r1, r2
+        bne     1b
+        pop     {r4-r7, pc}
+        .size   tte_shift_elements, . - tte_shift_elements
+
 @ \sum += r7..r10 . four words from \x on
         .macro  multiply x, sum
         ldrd    r11, lr, [\x], #8
@@ -160,25 +182,36 @@
         smlad   \sum, r10, lr, \sum
         .endm
 
-@ void tte_dot_3(d, x, offsets, words, sums)
-        function tte_dot_3
-        push    {r4-r11, lr}
-        add     r12, r0, r3, lsl #2
-        ldm     r2, {r2, r3, r4}
-        add     r5, r1, r2
-        add     r2, r1, r3
-        add     r3, r1, r4
-        mov     r1, r5
+@ void tte_dot_threes(planes, three, three_end, bytes, sums)
+        function tte_dot_threes
+        push    {r0-r11, lr}
+1:      ldrd    r0, r4, [sp]
+        ldr     r12, [sp, #12]
+        ldm     r4!, {r5-r8}
+        str     r4, [sp, #4]
+        add     r1, r0, r6
+        add     r2, r0, r7
+        add     r3, r0, r8
+        add     r0, r0, r5
+        add     r12, r12, r0
         movs    r4, #0
         movs    r5, #0
         movs    r6, #0
-1:      ldm     r0!, {r7-r10}
+2:      ldm     r0!, {r7-r10}
         multiply r1, r4
         multiply r2, r5
         multiply r3, r6
         cmp     r0, r12
+        bne     2b
+        ldrd    r0, r1, [sp, #4]
+        ldr     r2, [sp, #52]
+        ldm     r0!, {r7-r9}
+        str     r4, [r2, r7]
+        str     r5, [r2, r8]
+        str     r6, [r2, r9]
+        str     r0, [sp, #4]
+        cmp     r0, r1
         bne     1b
-        ldr     r0, [sp, #36]
-        stm     r0, {r4-r6}
+        add     sp, sp, #16
         pop     {r4-r11, pc}
-        .size   tte_dot_3, . - tte_dot_3
+        .size   tte_dot_threes, . - tte_dot_threes

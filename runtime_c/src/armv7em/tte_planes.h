@@ -28,10 +28,18 @@ void tte_copy_four_channels(const tte_copy *copy);
 /* Zeros. */
 void tte_clear_words(void *to, uint32_t words);
 
-/* sums[i] = d . (x + offsets[i] bytes), three products of `words` pairs, a multiple of four; all at
- * words. */
-void tte_dot_3(const int16_t *d, const int16_t *x, const int32_t *offsets, uint32_t words,
-               int32_t *sums);
+/* The elements of `words` words, a multiple of four, one further on; the first becomes 0. */
+void tte_shift_elements(const int16_t *from, int16_t *to, uint32_t words);
+
+/* Three products of a vector of gradients with three of inputs, all at words; in bytes where these
+ * begin in the planes and where the sums go. The kernel counts on the order of fields. */
+typedef struct {
+    int32_t gradients, inputs[3], sums[3];
+} tte_three;
+
+/* Vectors of `bytes`, a multiple of 16. */
+void tte_dot_threes(const int16_t *planes, const tte_three *three, const tte_three *end,
+                    uint32_t bytes, int32_t *sums);
 
 /* Four planes in at most so many bytes, or else one. */
 enum { TTE_FOUR_PLANES_BYTES = 8192 };
