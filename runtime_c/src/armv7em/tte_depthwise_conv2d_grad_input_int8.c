@@ -460,70 +460,72 @@ static int plan_phases(const tte_window *window, const tte_axis *y, const tte_ax
                whole.rows * whole.cols + window->in_h * whole_w;
 }
 
-/* The pairs of `rows` rows of up to three taps, from the last tap on. */
-static inline uint32_t *pack_pairs(const int8_t *weight, int32_t rows, int32_t step, int32_t lead,
-                                   int32_t taps, uint32_t *pairs)
+/* Of two taps a and b, as the pair (b, a), with a tap of 0 before or behind them. */
+static inline void pack_two(uint32_t pair, int32_t lead, uint32_t *pairs)
 {
-    for (; rows > 0; rows--, weight -= step) {
-        uint32_t tap[3] = {0, 0, 0};
-        for (int32_t i = 0; i < taps; i++) {
-            tap[lead + i] = (uint32_t)weight[-2 * i];
-        }
-        *pairs++ = tte_pkhbt(tap[1], tap[0]);
-        *pairs++ = tte_pkhbt(tap[2], tap[1]);
-    }
-    return pairs;
+    pairs[0] = pair >> 16 * lead;
+    pairs[1] = pair << 16 * (1 - lead);
 }
 
-static uint32_t *pack_columns(const int8_t *weight, int32_t kernel, const tte_phase *down,
-                              const tte_phase *across, uint32_t *pairs)
+/* A row's pairs of the columns of inputs with more taps, and of the others; in a row with two taps
+ * `lead` says whether a tap of 0 is before them. Returns how many come in the first place. */
+static inline int32_t pack_row(int32_t kernel, const int8_t *weight, int32_t lead, uint32_t *more,
+                               uint32_t *less)
 {
-    const int8_t *last = weight + down->tap * kernel + across->tap;
-    const int32_t lead = lead_of(across);
-    switch (across->taps) {
-    case 1:
-        return pack_pairs(last, down->taps, 2 * kernel, lead, 1, pairs);
-    case 2:
-        return lead == 0 ? pack_pairs(last, down->taps, 2 * kernel, 0, 2, pairs)
-                         : pack_pairs(last, down->taps, 2 * kernel, 1, 2, pairs);
-    default:
-        return pack_pairs(last, down->taps, 2 * kernel, 0, 3, pairs);
+    if (kernel == 3) {
+        pack_two(tte_pkhbt((uint32_t)weight[0], (uint32_t)weight[2]), lead, more);
+        less[0] = (uint32_t)weight[1] & 0xFFFFu;
+        less[1] = (uint32_t)weight[1] << 16;
+        return 2;
     }
+    const uint32_t word = tte_load_4(weight);
+    const uint32_t even = tte_sxtb16(word), odd = tte_sxtb16_ror8(word);
+    if (kernel == 5) {
+        more[0] = tte_pkhbt(even >> 16, (uint32_t)weight[4]);
+        more[1] = even;
+        pack_two(odd, lead, less);
+        return 2;
+    }
+    const uint32_t end = tte_load_4(weight + 3), high = tte_sxtb16_ror8(end);
+    more[0] = high;
+    more[1] = (high & 0xFFFFu) | (even & 0xFFFF0000u);
+    more[2] = even;
+    less[0] = tte_sxtb16(end);
+    less[1] = odd;
+    return 3;
 }
 
-/* The pairs of `rows` rows of 7 taps, every second row of the kernel from the last one on: taps 5, 3,
- * 1 of all rows, then taps 6, 4, 2, 0. */
-static inline uint32_t *pack_rows_of_7(const int8_t *weight, int32_t rows, uint32_t *pairs)
+/* The pairs of `count` channels: of every second row from the last one on, then of the others. */
+static inline void pack_kernels(int32_t kernel, const int8_t *weight, int32_t count,
+                                const tte_axis *x, uint32_t *pairs)
 {
-    uint32_t *odd = pairs + 2 * rows;
-    for (; rows > 0; rows--, weight -= 2 * 7) {
-        const uint32_t first = tte_load_4(weight), second = tte_load_4(weight + 3);
-        const uint32_t low = tte_sxtb16(first), high = tte_sxtb16_ror8(second);
-        *pairs++ = tte_sxtb16(second);
-        *pairs++ = tte_sxtb16_ror8(first);
-        *odd++ = high;
-        *odd++ = (high & 0xFFFFu) | (low & 0xFFFF0000u);
-        *odd++ = low;
-    }
-    return odd;
-}
-
-/* All pairs of `count` channels. */
-static TTE_APART void pack_channels(const tte_window *window, const tte_axis *y,
-                                    const tte_axis *x, const int8_t *weight, int32_t count,
-                                    uint32_t *pairs)
-{
-    const int32_t kernel = window->kernel_w, more = y->phases[0].taps < y->phases[1].taps;
+    const int32_t odd_has_more = x->phases[0].taps < x->phases[1].taps;
+    const int32_t lead = lead_of(&x->phases[odd_has_more ^ (kernel == 5)]);
     for (; count > 0; count--, weight += kernel * kernel) {
-        if (kernel == 7) {
-            pairs = pack_rows_of_7(weight + 6 * 7, 4, pairs);
-            pairs = pack_rows_of_7(weight + 5 * 7, 3, pairs);
-            continue;
+        for (int32_t rows = kernel / 2 + 1; rows >= kernel / 2; rows--) {
+            const int8_t *row = weight + (kernel / 2 + rows - 1) * kernel;
+            uint32_t *more = odd_has_more ? pairs + 2 * rows : pairs;
+            uint32_t *less = odd_has_more ? pairs : pairs + 2 * rows;
+            for (int32_t i = 0; i < rows; i++, row -= 2 * kernel, less += 2) {
+                more += pack_row(kernel, row, lead, more, less);
+            }
+            pairs += rows * (kernel == 7 ? 5 : 4);
         }
-        for (int32_t i = 0; i < 4; i++) {
-            const tte_phase *down = &y->phases[i < 2 ? more : 1 - more];
-            pairs = pack_columns(weight, kernel, down, &x->phases[i % 2], pairs);
-        }
+    }
+}
+
+static TTE_APART void pack_channels(int32_t kernel, const int8_t *weight, int32_t count,
+                                    const tte_axis *x, uint32_t *pairs)
+{
+    switch (kernel) {
+    case 3:
+        pack_kernels(3, weight, count, x, pairs);
+        break;
+    case 5:
+        pack_kernels(5, weight, count, x, pairs);
+        break;
+    default:
+        pack_kernels(7, weight, count, x, pairs);
     }
 }
 
@@ -608,7 +610,7 @@ static TTE_APART int run_windows(const tte_conv2d_grad_input_params *params,
         plan.windows.channels = (uint32_t)count;
         plan.windows.weight = weight;
         if (window->stride_w == 2) {
-            pack_channels(window, &y, &x, weight, count, pairs);
+            pack_channels(window->kernel_w, weight, count, &x, pairs);
             plan.windows.weight = (const int8_t *)pairs;
         }
         plan.function(&plan.windows);
