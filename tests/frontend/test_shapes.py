@@ -126,6 +126,46 @@ def test_channel_last_series(tmp_path: Path) -> None:
     assert kinds(graph) == ["conv2d", "avg_pool2d", "reshape", "linear"]
 
 
+FIRST: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
+    "scaled": ("Mul", (0.5,), {}),
+    "normalised": ("Sub", ([0.1, 0.2, 0.3],), {}),
+    "padded": ("Pad", ([0, 2, 1, 0, 0, 0, 3, 0],), {}),
+    "cut": ("Slice", ([1], [6], [1]), {}),
+    "doubled": ("Concat", ("x",), {"axis": 3}),
+    "resized": ("Resize", ("", [1, 2, 3, 1]), {}),
+}
+
+
+@pytest.mark.parametrize("case", FIRST)
+def test_channel_last_input_that_is_prepared(case: str, tmp_path: Path) -> None:
+    """What Keras' preprocessing layers do before the first convolution."""
+    kind, operands, attrs = FIRST[case]
+    net = Net((1, 6, 6, 3))
+    dtype = np.int64 if kind in ("Pad", "Slice") else np.float32
+    inputs = [one if isinstance(one, str) else net.const(one, dtype) for one in operands]
+    y = net.node(kind, "x", *inputs, **attrs)
+    y = net.node("Transpose", y, perm=[0, 3, 1, 2])
+    y = net.node("GlobalAveragePool", net.conv(y, 4, 6 if case == "doubled" else 3))
+    graph = check(net, net.gemm(net.node("Flatten", y), 5, 4), tmp_path, channels_last=True)
+    assert graph[graph.inputs[0]].type.shape == (1, 6, 6, 3)
+    assert "transpose" not in kinds(graph)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels_last"),
+    [((6, 6), True), ((6, 5, 1), True), ((3, 6, 6), False), ((3, 20), False)],
+)
+def test_input_that_is_flattened(
+    shape: tuple[int, ...], channels_last: bool, tmp_path: Path
+) -> None:
+    """Nothing tells what its channels are, but that a picture has few of them."""
+    net = Net((1, *shape))
+    y = net.node("Flatten", net.node("Mul", "x", net.const(0.5)))
+    graph = check(net, net.gemm(y, 4, int(np.prod(shape))), tmp_path, channels_last)
+    moved = shape if channels_last else (*shape[1:], shape[0])
+    assert graph[graph.inputs[0]].type.shape == (1, *((1,) * (3 - len(shape))), *moved)
+
+
 def test_channel_shuffle(tmp_path: Path) -> None:
     net = Net((1, 6, 4, 5))
     y = net.conv("x", 6, 3, 1, group=2)

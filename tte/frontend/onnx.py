@@ -59,8 +59,9 @@ DERIVED = (
 def load_model(path: Path) -> Graph:
     """The float graph of an ONNX file; TteError for whatever is wrong with it.
 
-    An input of three or four dimensions is read as [N, C, ...], unless all that is done with it
-    fits [N, ..., C]: then no transpose is left.
+    An input of three or four dimensions is read as [N, C, ...], unless fewer transposes are left
+    where it is [N, ..., C]. One that is flattened at once is no reason for either: then axis 1 is
+    the channels if it is shorter than the last one, as in a picture.
     """
     return import_file(read_onnx(path), str(path))
 
@@ -69,14 +70,9 @@ def import_file(file: OnnxFile, where: str, channels_last: bool = False) -> Grap
     """The float graph of what a file holds; `channels_last`: its input is known to be."""
     try:
         file = decompose(file, where)
-        importer = _Importer(file, where, channels_last)
-        graph = importer.run()
-        if importer.input_is_moved and not channels_last:
-            other = _Importer(file, where, channels_last=True)
-            swapped = other.run()
-            if not other.input_is_moved:
-                return swapped
-        return graph
+        if channels_last:
+            return _Importer(file, where, channels_last).run()
+        return _in_the_better_order(file, where)
     except TteError:
         raise
     except Exception as error:
@@ -86,6 +82,26 @@ def import_file(file: OnnxFile, where: str, channels_last: bool = False) -> Grap
             why=f"{type(error).__name__}: {error}",
             hint=EXPORT_HINT,
         ) from error
+
+
+def _in_the_better_order(file: OnnxFile, where: str) -> Graph:
+    """The graph with the input's channels first or last in the file."""
+    first = _Importer(file, where)
+    try:
+        graph = first.run()
+    except TteError as error:
+        try:
+            return _Importer(file, where, channels_last=True).run()
+        except TteError:
+            raise error from None
+    if not first.transposes:
+        return graph
+    last = _Importer(file, where, channels_last=True)
+    try:
+        other = last.run()
+    except TteError:
+        return graph
+    return other if last.transposes < first.transposes else graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +144,8 @@ class _Importer:
         self.file = file
         self.where = where
         self.channels_last = channels_last  # of the input
-        self.input_is_moved = False  # transposed before anything else is done with it
+        self.is_picture = False  # [N, C, ...] with a short axis of channels
+        self.transposes = 0  # that are left, but for those of a picture's Reshape
         self.stored_as: dict[tuple[str, ReshapeAttrs | TransposeAttrs], str] = {}
         self.builder = GraphBuilder(file.name)
         self.values: dict[str, _Value] = {}
@@ -265,6 +282,7 @@ class _Importer:
             )
         if value.dtype not in ("float", "float16", "double", "int8", "uint8"):
             raise self.error(what, "it must be float, or int8/uint8 before DequantizeLinear")
+        self.is_picture = sizes[0] < sizes[-1]
         memory = tuple(range(len(dims))) if self.channels_last else channels_last(len(dims))
         layout = Layout((1, *sizes), memory)
         shape = layout.map_shape
@@ -496,8 +514,6 @@ class _Importer:
         wanted = layout.ordered(layout.memory if order is None else order)
         shape = self.map_shape(wanted)
         if wanted.moving != layout.moving:
-            if self.builder.tensors[tensor].role is Role.INPUT:
-                self.input_is_moved = True
             return self.transposed(tensor, layout, wanted.moving, shape)
         if self.builder.tensors[tensor].type.shape == shape:
             return tensor
@@ -525,6 +541,7 @@ class _Importer:
             self.emitted.add(op_name)
             self.builder.op(kind, op_name, [tensor], [name], attrs)
             self.stored_as[key] = name
+            self.transposes += kind == "transpose"
         return self.stored_as[key]
 
     def reshape(self, name: str, shape: Sequence[int]) -> None:
@@ -533,7 +550,10 @@ class _Importer:
         assert not isinstance(value, _Constant)
         first, after = layout.reshaped(shape)
         if first.moving != layout.moving:
+            counted = self.transposes
             tensor = self.transposed(value.tensor, layout, first.moving, self.flat_shape(after))
+            if self.is_picture:
+                self.transposes = counted
             value = replace(value, tensor=tensor)
         self.values[self.node.outputs[0]] = replace(value, layout=after)
 
