@@ -6,7 +6,7 @@
  * tte_tile.h has the layouts and the prototypes, tests/shim/tte_tile.c says the same in C.
  *
  * Eight sums, two words of weights, two of x and two pointers are all 14 registers: 11
- * instructions for 16 products, and 3 for the loop every 128.
+ * instructions for 16 products, and 3 for the loop every 256.
  */
         .syntax unified
         .thumb
@@ -53,7 +53,7 @@
         .equ    SHIFT, FRAME + 52
         .equ    SATURATIONS, FRAME + 56
 
-@ One turn is 8 pairs; the first leaves out those that there are too many.
+@ One turn is 16 pairs; the first leaves out those that there are too many.
         .macro  enter
         push    {r4-r11, lr}
         sub     sp, sp, #FRAME
@@ -62,7 +62,7 @@
         subs    r2, r1, r2              @ -(32 + 8 * pairs)
         asrs    r2, r2, #3
         adds    r2, r2, #4
-        and     r2, r2, #7
+        and     r2, r2, #15
         movs    r3, #PAIR_BYTES
         adr     r12, 2f
         mla     r2, r2, r3, r12
@@ -76,7 +76,7 @@
         ldm     r1!, {r4-r11}
         ldr     pc, [sp, #ENTRY]
         .p2align 2
-2:      .rept   8
+2:      .rept   16
         pair
         .endr
         ldr     r2, [sp, #WEIGHT_END]
