@@ -59,21 +59,29 @@ void tte_tile_2x4_masked_int8(const uint32_t *x, const uint32_t *weight,
 }
 
 void tte_tile_2x4_grad(const uint32_t *x, const uint32_t *weight, const uint32_t *weight_end,
-                       int8_t *to, int8_t *to_end, uint32_t out_c, const uint8_t *mask,
-                       uint32_t mask_step, uint32_t shift, uint32_t *saturations)
+                       int8_t *to, int8_t *to_end, uint32_t out_c, uint32_t pre_shift,
+                       uint32_t *saturations, const int8_t *addend,
+                       const int32_t *addend_multipliers, uint32_t shift, const uint8_t *mask,
+                       uint32_t mask_step)
 {
     const int32_t *finish = (const int32_t *)weight_end;
+    const int32_t scale = (int32_t)1 << pre_shift;
     while (to != to_end) {
         int32_t sums[8];
         x = multiply(x, weight, weight_end, sums);
         for (int32_t i = 0; i < 4; i++, to += out_c, mask += mask_step) {
             for (int32_t row = 0; row < 2; row++) {
-                const uint32_t bit = (uint32_t)*mask << shift >> (30 + row) & 1;
-                const int32_t value = bit * tte_smmulr(sums[4 * row + i], finish[row]);
+                const int32_t bit = (int32_t)((uint32_t)*mask << shift >> (30 + row) & 1);
+                int64_t total = (int64_t)(sums[4 * row + i] * scale) * finish[row];
+                if (addend != NULL) {
+                    total += (int64_t)(addend[row] * scale) * addend_multipliers[row];
+                }
+                const int32_t value = bit * (int32_t)((total + ((int64_t)1 << 31)) >> 32);
                 const int32_t clamped = tte_clamp(value, -127, 127);
                 *saturations += clamped != value;
                 to[row] = (int8_t)clamped;
             }
+            addend = addend == NULL ? NULL : addend + out_c;
         }
     }
 }

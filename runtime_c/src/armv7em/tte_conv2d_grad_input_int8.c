@@ -52,8 +52,8 @@ void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
     };
     /* Two channels whose gradients go from the tiles to where they belong. */
     static const uint8_t all = 0xFF;
-    const int plain =
-        params->pre_shift == 0 && addend == NULL && (mask == NULL || in_c % 8 == 0);
+    const int plain = (params->pre_shift == 0 || addend != NULL) &&
+                      (mask == NULL || in_c % 8 == 0);
     int32_t count;
 
     tte_start(&product, 0, 0);
@@ -74,9 +74,11 @@ void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
                 product.finish[1] = multipliers[i + 1];
                 tte_tile_2x4_grad(product.x, product.weight, product.weight_end,
                                   grad_input + first, grad_input + first + at_once * in_c,
-                                  window->in_c, mask == NULL ? &all : mask + first / 8,
-                                  mask == NULL ? 0 : window->in_c / 8u, 30 - (first & 7),
-                                  saturations);
+                                  window->in_c, params->pre_shift, saturations,
+                                  addend == NULL ? NULL : addend + first,
+                                  addend == NULL ? NULL : addend_multipliers + i,
+                                  30 - (first & 7), mask == NULL ? &all : mask + first / 8,
+                                  mask == NULL ? 0 : window->in_c / 8u);
             }
             if (at_once < count) {
                 tte_tile_2x4(product.x + at_once / 4 * product.k * 2, product.weight,

@@ -49,9 +49,12 @@
         .equ    OUT_C, FRAME + 40
         .equ    MASK, FRAME + 44
         .equ    BIT, FRAME + 48
-        .equ    MASK_STEP, FRAME + 48
-        .equ    SHIFT, FRAME + 52
-        .equ    SATURATIONS, FRAME + 56
+        .equ    SATURATIONS, FRAME + 48
+        .equ    SATURATIONS, FRAME + 48
+        .equ    ADDEND, FRAME + 52
+        .equ    ADDEND_MULTIPLIERS, FRAME + 56
+        .equ    SHIFT, FRAME + 60
+        .equ    GRAD_MASK, FRAME + 64   @ and its step
 
 @ One turn is 16 pairs; the first leaves out those that there are too many.
         .macro  enter
@@ -219,11 +222,30 @@
 5:
         .endm
 
-@ void tte_tile_2x4_grad(x, weight, weight_end, to, to_end, out_c, mask, mask_step, shift,
-@                        saturations)
+@ The sums of a row, r2 their multiplier, plus addends from r0 on, r3 theirs, all shifted left by
+@ pre_shift, which lies behind out_c; rounded once.
+        .macro  add_scaled sums:vararg
+        .irp    r, \sums
+        ldrd    r1, r12, [sp, #OUT_C]
+        ldrsb   lr, [r0]
+        add     r0, r0, r1
+        lsl     lr, lr, r12
+        lsl     r\r, r\r, r12
+        smull   r1, r12, lr, r3
+        smlal   r1, r12, r\r, r2
+        add     r\r, r12, r1, lsr #31
+        .endr
+        .endm
+
+@ void tte_tile_2x4_grad(x, weight, weight_end, to, to_end, out_c, pre_shift, saturations, addend,
+@                        addend_multipliers, shift, mask, mask_step)
         function tte_tile_2x4_grad
         enter
         multiply
+        str     r0, [sp, #NEXT]
+        ldr     r0, [sp, #ADDEND]
+        cmp     r0, #0
+        bne     6f
         ldrd    r2, r3, [r1]
         .irp    r, 4, 5, 6, 7
         smmulr  r\r, r\r, r2
@@ -231,8 +253,7 @@
         .irp    r, 8, 9, 10, 11
         smmulr  r\r, r\r, r3
         .endr
-        str     r0, [sp, #NEXT]
-        ldrd    r0, r1, [sp, #MASK]
+3:      ldrd    r0, r1, [sp, #GRAD_MASK]
         ldr     r2, [sp, #SHIFT]
         select  r4, r8, r0
         select  r5, r9, r0, r1
@@ -240,10 +261,10 @@
         select  r6, r10, r0
         select  r7, r11, r0, r1
         add     r0, r0, r1, lsl #1
-        str     r0, [sp, #MASK]
+        str     r0, [sp, #GRAD_MASK]
         check   r4, r5, r6, r7
         check   r8, r9, r10, r11
-3:      store
+2:      store
         ldr     r0, [sp, #NEXT]
         bne     1b
         leave
@@ -253,6 +274,19 @@
         saturate r\r
         .endr
         str     r1, [r0]
+        b       2b
+6:      ldr     r3, [sp, #ADDEND_MULTIPLIERS]
+        ldr     r2, [r1]
+        ldr     r3, [r3]
+        add_scaled 4, 5, 6, 7
+        ldr     r1, [sp, #ADDEND]
+        str     r0, [sp, #ADDEND]
+        add     r0, r1, #1
+        ldr     r3, [sp, #ADDEND_MULTIPLIERS]
+        ldr     r2, [sp, #WEIGHT_END]
+        ldr     r2, [r2, #4]
+        ldr     r3, [r3, #4]
+        add_scaled 8, 9, 10, 11
         b       3b
         .size   tte_tile_2x4_grad, . - tte_tile_2x4_grad
 

@@ -32,10 +32,14 @@ void tte_tile_2x4_masked_int8(const uint32_t *x, const uint32_t *weight,
                               uint8_t *mask, uint32_t bit);
 
 /* The same as gradients: no zero point, 0 where the bit of the mask is 0, clamped to +-127 and
- * counted. `shift` moves the bits of the two rows to the top of a word. */
+ * counted; with an addend, which lies in its map like `to`,
+ * round((sum * multiplier + addend * its multiplier) * 2^(pre_shift - 32)). Without one pre_shift
+ * is 0. `shift` moves the bits of the two rows to the top of a word. */
 void tte_tile_2x4_grad(const uint32_t *x, const uint32_t *weight, const uint32_t *weight_end,
-                       int8_t *to, int8_t *to_end, uint32_t out_c, const uint8_t *mask,
-                       uint32_t mask_step, uint32_t shift, uint32_t *saturations);
+                       int8_t *to, int8_t *to_end, uint32_t out_c, uint32_t pre_shift,
+                       uint32_t *saturations, const int8_t *addend,
+                       const int32_t *addend_multipliers, uint32_t shift, const uint8_t *mask,
+                       uint32_t mask_step);
 
 /* Whole words of int8 rows, to their tile or pairs; at least one. */
 void tte_widen_quads_4(const int8_t *const *rows, uint32_t offset, uint32_t *tile,
