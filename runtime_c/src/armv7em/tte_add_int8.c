@@ -2,55 +2,71 @@
  *
  * y = clamp(((a - za) * a_multiplier + (b - zb) * b_multiplier + 2^(shift-1) >> shift) + zero
  * point, act_min, act_max): both inputs rescaled to the output's scale, one rounding, half up. The
- * zero points and the half are one constant; a byte of the mask is eight elements.
- * |sum| < 2 * 255 * 2^21 + 2^30 < 2^31. Source: docs/numerics.md, section 1.
+ * zero points are one constant; SMMLAR by 2^(32 - shift) shifts, rounds and adds the output's. A
+ * byte of the mask is eight elements. |sum| < 2 * 255 * 2^21 < 2^31. A clamp to less than int8 is
+ * left to the portable kernel. Source: docs/numerics.md, section 1.
  */
-#include "tte_kernels.h"
+#define tte_add_int8 tte_add_int8_portable
+#include "../tte_add_int8.c"
+#undef tte_add_int8
+
 #include "tte_dsp.h"
 
-static inline int32_t rescale(const tte_add_params *p, int32_t constant, int32_t a, int32_t b)
+void tte_add_int8(const tte_add_params *params, const int8_t *a, const int8_t *b, int8_t *y,
+                  uint8_t *mask);
+
+/* What all elements share. */
+typedef struct {
+    int32_t constant, a_multiplier, b_multiplier, scale, zero_point;
+} sum_params;
+
+/* One element, not yet clamped. */
+static inline int32_t add(const sum_params *p, int32_t a, int32_t b)
 {
     /* The sum of all fits; what is between may wrap. */
-    const uint32_t sum = (uint32_t)constant + (uint32_t)(a * p->a_multiplier) +
-                         (uint32_t)(b * p->b_multiplier);
-    return ((int32_t)sum >> p->shift) + p->output_zero_point;
+    const int32_t sum = tte_mla(b, p->b_multiplier, tte_mla(a, p->a_multiplier, p->constant));
+    return tte_smmlar(sum, p->scale, p->zero_point);
 }
 
 void tte_add_int8(const tte_add_params *params, const int8_t *a, const int8_t *b, int8_t *y,
                   uint8_t *mask)
 {
-    const tte_add_params p = *params;
-    const int full = p.act_min == -128 && p.act_max == 127;
-    const int32_t constant = ((int32_t)1 << (p.shift - 1)) - p.a_zero_point * p.a_multiplier -
-                             p.b_zero_point * p.b_multiplier;
-    uint32_t i = 0;
+    if (params->act_min != -128 || params->act_max != 127 || params->shift < 2) {
+        tte_add_int8_portable(params, a, b, y, mask);
+        return;
+    }
+    const sum_params p = {
+        -params->a_zero_point * params->a_multiplier - params->b_zero_point * params->b_multiplier,
+        params->a_multiplier,
+        params->b_multiplier,
+        (int32_t)1 << (32 - params->shift),
+        params->output_zero_point,
+    };
+    const uint32_t elems = params->elems, whole = elems & ~7u;
 
-    if (full && mask == NULL) {
-        for (; i + 4 <= p.elems; i += 4) {
-            for (uint32_t j = 0; j < 4; j++) {
-                y[i + j] = (int8_t)tte_ssat8(rescale(&p, constant, a[i + j], b[i + j]));
-            }
-        }
-    } else if (full) {
-        for (; i + 8 <= p.elems; i += 8) {
-            uint32_t bits = 0;
+    for (const int8_t *const end = a + whole; a != end; a += 8, b += 8, y += 8) {
+        uint32_t bits = 0;
+        if (mask == NULL) {
             for (uint32_t j = 0; j < 8; j++) {
-                const int32_t value = rescale(&p, constant, a[i + j], b[i + j]);
-                const int32_t clamped = tte_ssat8(value);
-                y[i + j] = (int8_t)clamped;
+                y[j] = (int8_t)tte_ssat8(add(&p, a[j], b[j]));
+            }
+        } else {
+            for (uint32_t j = 0; j < 8; j++) {
+                const int32_t value = add(&p, a[j], b[j]), clamped = tte_ssat8(value);
+                y[j] = (int8_t)clamped;
                 bits |= value == clamped ? 1u << j : 0;
             }
-            mask[i / 8] = (uint8_t)bits;
+            *mask++ = (uint8_t)bits;
         }
     }
     if (mask != NULL) {
-        tte_mask_clear(mask, i, p.elems);
+        tte_mask_clear(mask, 0, elems - whole);
     }
-    for (; i < p.elems; i++) {
-        const int32_t value = rescale(&p, constant, a[i], b[i]);
-        if (mask != NULL && p.act_min <= value && value <= p.act_max) {
-            tte_mask_set(mask, i);
+    for (uint32_t j = 0; j < elems - whole; j++) {
+        const int32_t value = add(&p, a[j], b[j]), clamped = tte_ssat8(value);
+        if (mask != NULL && value == clamped) {
+            tte_mask_set(mask, j);
         }
-        y[i] = (int8_t)tte_clamp(value, p.act_min, p.act_max);
+        y[j] = (int8_t)clamped;
     }
 }

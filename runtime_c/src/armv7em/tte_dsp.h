@@ -81,6 +81,14 @@ static inline int32_t tte_smlad(uint32_t a, uint32_t b, int32_t sum)
     return result;
 }
 
+/* sum + a * b; wraps. C would do, but compilers put the additions in another order. */
+static inline int32_t tte_mla(int32_t a, int32_t b, int32_t sum)
+{
+    int32_t result;
+    __asm__("mla %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
 /* round(a * b / 2^32): tte_requantize() without a shift. */
 static inline int32_t tte_smmulr(int32_t a, int32_t b)
 {
@@ -148,6 +156,11 @@ static inline int32_t tte_smlad(uint32_t a, uint32_t b, int32_t sum)
     const uint32_t products =
         (uint32_t)(tte_low(a) * tte_low(b)) + (uint32_t)(tte_high(a) * tte_high(b));
     return (int32_t)((uint32_t)sum + products);
+}
+
+static inline int32_t tte_mla(int32_t a, int32_t b, int32_t sum)
+{
+    return (int32_t)((uint32_t)sum + (uint32_t)a * (uint32_t)b);
 }
 
 static inline int32_t tte_smmulr(int32_t a, int32_t b)
