@@ -28,21 +28,29 @@ void tte_grad_add_int8(const tte_grad_add_params *params, const int8_t *a,
                                    grad_input, saturations);
         return;
     }
+    const int32_t scale = (int32_t)1 << p.pre_shift;
     uint32_t count = *saturations;
     for (uint32_t position = 0; position < p.positions; position++) {
         for (uint32_t channel = 0; channel < p.channels; channel += 8) {
             const uint32_t bits = mask == NULL ? 0xFF : *mask++;
-            for (uint32_t j = 0; j < 8; j++) {
-                int8_t value = 0;
-                if ((bits >> j & 1) != 0) {
-                    value = tte_grad_rounded(a[j], multipliers, addend, addend_multipliers,
-                                             channel, j, p.pre_shift, &count);
+            const int32_t *m = multipliers + channel;
+            if (addend == NULL) {
+                for (uint32_t j = 0; j < 8; j++) {
+                    const int32_t kept = -(int32_t)(bits >> j & 1);
+                    grad_input[j] =
+                        tte_grad_saturate(tte_smmulr(a[j] * scale, m[j]) & kept, &count);
                 }
-                grad_input[j] = value;
+            } else {
+                for (uint32_t j = 0; j < 8; j++) {
+                    const int32_t kept = -(int32_t)(bits >> j & 1);
+                    const int32_t sum = tte_grad_add_scaled(a[j] * scale, m[j], addend[j] * scale,
+                                                            addend_multipliers[channel + j]);
+                    grad_input[j] = tte_grad_saturate(sum & kept, &count);
+                }
+                addend += 8;
             }
             a += 8;
             grad_input += 8;
-            addend = addend == NULL ? NULL : addend + 8;
         }
     }
     *saturations = count;
