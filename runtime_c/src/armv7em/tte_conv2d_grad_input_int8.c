@@ -36,7 +36,7 @@ void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
 {
     const tte_window *window = &params->window;
     const int32_t in_c = window->in_c, out_c = window->out_c;
-    if (!is_pointwise(window) || !tte_grad_fits(out_c, params->pre_shift)) {
+    if (!is_pointwise(window) || window->in_h * window->in_w == 1 || !tte_grad_fits(out_c, params->pre_shift)) {
         tte_conv2d_grad_input_int8_portable(params, grad_output, weight, trained, channels,
                                             multipliers, addend, addend_multipliers, mask,
                                             grad_input, saturations, scratch);
