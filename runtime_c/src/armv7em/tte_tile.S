@@ -322,40 +322,63 @@
         pop     {r3-r11, pc}
         .size   tte_widen_quads_4, . - tte_widen_quads_4
 
-@ void tte_widen_quads_2(const int8_t *row_0, const int8_t *row_1, pairs, pairs_end)
-        function tte_widen_quads_2
-        push    {r4-r9}
-1:      ldr     r8, [r0], #4
+@ Four times \body, which has so many wide instructions and writes 16 bytes from r2 on to r3; the
+@ first turn leaves out those that there are too many.
+        .macro  by_fours body, instructions
+        subs    r4, r2, r3              @ -16 * quads
+        asrs    r4, r4, #4
+        and     r4, r4, #3
+        movs    r5, #4 * \instructions
+        adr     r12, 1f
+        mla     r12, r4, r5, r12
+        adds    r12, r12, #1            @ Thumb
+        bx      r12
+        .p2align 2
+1:      .rept   4
+        \body
+        .endr
+        cmp     r2, r3
+        bne     1b
+        .endm
+
+        .macro  quad_of_rows
+        ldr     r8, [r0], #4
         ldr     r9, [r1], #4
         sxtb16  r4, r8
         sxtb16  r5, r9
         sxtb16  r6, r8, ror #8
         sxtb16  r7, r9, ror #8
-        stm     r2!, {r4-r7}
-        cmp     r2, r3
-        bne     1b
+        stm.w   r2!, {r4-r7}
+        .endm
+
+@ void tte_widen_quads_2(const int8_t *row_0, const int8_t *row_1, pairs, pairs_end)
+        function tte_widen_quads_2
+        push    {r4-r9}
+        by_fours quad_of_rows, 7
         pop     {r4-r9}
         bx      lr
         .size   tte_widen_quads_2, . - tte_widen_quads_2
 
-@ void tte_widen_quads_columns_2(const int8_t *column, row_elems, pairs, pairs_end)
-        function tte_widen_quads_columns_2
-        push    {r4-r9}
-        add     r9, r1, r1, lsl #1
-1:      ldrh    r4, [r0]
-        ldrh    r6, [r0, r1]
-        ldrh    r5, [r0, r1, lsl #1]
-        ldrh    r7, [r0, r9]
-        add     r0, r0, r1, lsl #2
+        .macro  quad_of_columns
+        ldrh.w  r4, [r0]
+        ldrh.w  r6, [r0, r1]
+        ldrh.w  r5, [r0, r1, lsl #1]
+        ldrh.w  r7, [r0, r9]
+        add.w   r0, r0, r1, lsl #2
         pkhbt   r5, r4, r5, lsl #16
         pkhbt   r7, r6, r7, lsl #16
         sxtb16  r4, r5
         sxtb16  r5, r5, ror #8
         sxtb16  r6, r7
         sxtb16  r7, r7, ror #8
-        stm     r2!, {r4-r7}
-        cmp     r2, r3
-        bne     1b
+        stm.w   r2!, {r4-r7}
+        .endm
+
+@ void tte_widen_quads_columns_2(const int8_t *column, row_elems, pairs, pairs_end)
+        function tte_widen_quads_columns_2
+        push    {r4-r9}
+        add     r9, r1, r1, lsl #1
+        by_fours quad_of_columns, 12
         pop     {r4-r9}
         bx      lr
         .size   tte_widen_quads_columns_2, . - tte_widen_quads_columns_2
