@@ -321,6 +321,7 @@ def test_axes_of_one_may_move(found: tuple[int, ...], wanted: tuple[int, ...]) -
 @pytest.mark.parametrize(
     ("found", "wanted", "hint"),
     [
+        ((3, 20, 1), (1, 20, 3), r"store x.transpose\(0, 2, 1\)"),
         ((3, 8, 9), (8, 9, 3), "NCHW"),
         ((8, 9, 3), (4, 4, 3), "resize"),
         ((8, 9, 1), (8, 9, 3), "numpy.repeat"),

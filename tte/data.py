@@ -532,6 +532,8 @@ def _targets(where: str, key: str, y: NDArray[Any], samples: int) -> NDArray[Any
 def _shape_hint(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     if (found[1], found[2], found[0]) == wanted:
         return "the data looks like NCHW: store x.transpose(0, 2, 3, 1)"
+    if found[2] == 1 and found[1::-1] == _without_ones(wanted):
+        return "the model's channels come last in data: store x.transpose(0, 2, 1)"
     if found[2] == wanted[2]:
         return f"resize the samples to {wanted[0]}×{wanted[1]}, or export the model for this size"
     if (found[2], wanted[2]) == (1, 3):

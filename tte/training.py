@@ -155,7 +155,7 @@ def fit_targets(dataset: Dataset, loss: str, output_shape: tuple[int, ...]) -> D
     ):
         raise TteError(
             f"the targets are {_text(found)}, but the model's output is {_text(output_shape)}",
-            hint="labels of shape [N, 1]: y.ravel()"
+            hint="labels of classes are integers of shape [N]: y.astype(int).ravel()"
             if found == (1,)
             else "targets are [N, outputs], or maps [N, H, W, C]",
         )

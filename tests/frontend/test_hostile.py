@@ -402,6 +402,18 @@ def test_a_link_may_not_leave_the_folder(tmp_path: Path) -> None:
     assert "not inside the model's folder" in text
 
 
+@pytest.mark.parametrize(
+    ("operator", "instead"),
+    [("GRU", "along the series"), ("LayerNormalization", "use BatchNormalization")],
+)
+def test_unsupported_operators_have_a_substitute(
+    operator: str, instead: str, tmp_path: Path
+) -> None:
+    text = broken(lambda m: setattr(m.graph.node[1], "op_type", operator), tmp_path)
+    assert f"operator {operator} is not supported" in text and instead in text
+    assert all(len(line) <= 100 for line in text.splitlines() if "where:" not in line)
+
+
 def test_unsupported_operators_are_all_listed(tmp_path: Path) -> None:
     """The first with its node, the others counted, and what is supported."""
 

@@ -137,6 +137,13 @@ def test_targets_take_the_shape_of_the_output() -> None:
             fit_targets(data, loss, shape)
 
 
+def test_labels_that_are_no_integers_are_explained() -> None:
+    labels = dataset(np.array([[0], [2], [1], [1], [0], [2]], np.float32))
+    with pytest.raises(TteError) as caught:
+        fit_targets(labels, MSE, (3,))
+    assert "y.astype(int)" in caught.value.hint
+
+
 def test_values_become_codes_and_back() -> None:
     transform = InputTransform(0.1, 0, (0.0,), (1.0,))
     loss = make_loss(MSE, REAL, transform)

@@ -31,6 +31,7 @@ from tte.frontend.onnx_file import (
     read_onnx,
 )
 from tte.frontend.qoperator import decompose
+from tte.frontend.unsupported import unsupported
 from tte.ir import Graph, QuantParams, Role, TensorType
 from tte.ops import FLOAT_OPS, ONNX_RULES
 from tte.ops.clip import ClipAttrs
@@ -247,14 +248,12 @@ class _Importer:
         unknown = [node for node in self.nodes if node.op_type not in supported]
         if not unknown:
             return
-        counts = Counter(node.op_type for node in unknown)
-        listed = ", ".join(f"{op_type} ({count})" for op_type, count in counts.most_common(8))
-        raise TteError(
-            f"the operator {unknown[0].op_type} is not supported",
-            where=f"{self.where}, node {unknown[0].name!r}",
-            why=f"not supported in this model: {listed}\n"
-            f"supported: {', '.join(sorted({*ONNX_RULES, *self.known_here}))}",
-            hint="replace it in the network and train again, or cut the network before it",
+        first = unknown[0]
+        raise unsupported(
+            first.op_type,
+            Counter(node.op_type for node in unknown),
+            {*ONNX_RULES, *self.known_here},
+            f"{self.where}, node {first.name!r}",
         )
 
     def add_input(self, value: OnnxValue) -> None:

@@ -32,6 +32,7 @@ from tte.frontend.onnx_file import (
     file_bytes,
     printable,
 )
+from tte.frontend.unsupported import unsupported
 from tte.ir import Graph
 from tte.ops.spec import OnnxNode
 
@@ -287,12 +288,7 @@ class _Reader:
         """All operators are known, or an error that counts those that are not."""
         unknown = Counter(kind for kind in kinds if kind not in _RULES)
         if unknown:
-            listed = ", ".join(f"{kind} ({count})" for kind, count in unknown.most_common(8))
-            raise self.error(
-                f"the operator {next(iter(unknown))} is not supported",
-                f"not supported in this model: {listed}\nsupported: {', '.join(sorted(_RULES))}",
-                "replace it in the network and train again, or cut the network before it",
-            )
+            raise unsupported(next(iter(unknown)), unknown, _RULES, str(self.path))
 
     # ---- tensors --------------------------------------------------------------------------
 
