@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from tte.errors import TteError
 
 LINE = 88  # characters of the list
-NORM = "BatchNormalization, which costs nothing here"
+NORM = "BatchNormalization"
 SERIES = "dilated convolutions along the series"
 INSTEAD = {
     "GRU": SERIES,
@@ -29,7 +29,7 @@ def unsupported(first: str, counts: Counter[str], supported: Iterable[str], wher
     """Names the first operator, counts all, lists what there is."""
     listed = ", ".join(f"{kind} ({count})" for kind, count in counts.most_common(8))
     known = textwrap.wrap("supported: " + ", ".join(sorted(supported)), LINE)
-    instead = f"use {INSTEAD[first]}," if first in INSTEAD else "replace it in the network"
+    instead = f"use {INSTEAD[first]}" if first in INSTEAD else "replace it in the network"
     return TteError(
         f"the operator {first} is not supported",
         where=where,
