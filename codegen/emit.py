@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tte.board import Board
 from tte.codegen.project import project_files, render
-from tte.codegen.view import ProgramView
+from tte.codegen.view import CallView, ProgramView
 from tte.errors import TteError
 from tte.export import to_onnx, trained_weights
 from tte.ops.loss import LossAttrs
@@ -20,6 +22,7 @@ from tte.resources import runtime_dir
 
 MANIFEST_SCHEMA = "tte-program/1"
 MODEL_NAME = "model.onnx"
+WINDOWS, UNUSED = (f"kernels/armv7em/tte_{name}.h" for name in ("windows", "unused"))
 
 
 def render_project(program: Program) -> dict[str, str]:
@@ -35,10 +38,26 @@ def render_project(program: Program) -> dict[str, str]:
         kernels,
         program.trainable_bytes,
     )
+    if UNUSED in files:
+        files[UNUSED] += _unused(files[WINDOWS], view.calls)
     for name in ("model.h", "model.c", "data.h", "data.c"):
         files[f"src/{name}"] = render(f"{name}.j2", values)
     files["program.json"] = json.dumps(manifest(program, view), indent=1) + "\n"
     return dict(sorted(files.items()))
+
+
+def _unused(declarations: str, calls: Iterable[CallView]) -> str:
+    """A macro for each of the declared depthwise kernels that no call is for."""
+    used = set()
+    for call in calls:
+        height, width, stride = call.kernel or (0, 0, 0)
+        name = f"tte_windows_{height}x{width}_{stride}_"
+        if call.symbol == "tte_depthwise_conv2d_int8":
+            used |= {name + "int8", *([name + "masked_int8"] if call.has_mask else [])}
+        elif call.symbol == "tte_depthwise_conv2d_grad_input_int8":
+            used.add(name + "grad")
+    names = re.findall(r"^void (tte_windows_\w+)\(", declarations, re.MULTILINE)
+    return "".join(f"#define {name} NULL\n" for name in names if name not in used)
 
 
 def _source(symbol: str, board: Board) -> str:

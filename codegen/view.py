@@ -71,6 +71,8 @@ class CallView:
     params: list[str]
     args: str
     macs: int
+    kernel: tuple[int, int, int] | None  # height, width, stride
+    has_mask: bool
     fills_ring: bool = False
 
 
@@ -248,6 +250,7 @@ class ProgramView:
                 args.append(self._tensor(arg.name))
         if call.params is not None:
             args.insert(0, f"&params_{index}")
+        window = getattr(call.params, "window", None)
         view = CallView(
             index,
             cformat.comment(op.name),
@@ -257,6 +260,8 @@ class ProgramView:
             _struct_lines(call.params),
             _wrapped(args),
             macs,
+            None if window is None else (window.kernel_h, window.kernel_w, window.stride_w),
+            len(op.outputs) > 1 and bool(op.outputs[1]),
             rows == "done, need",
         )
         self.calls.append(view)

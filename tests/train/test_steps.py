@@ -5,6 +5,7 @@ and saturations, on every back end and with every compiler that is there."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +157,24 @@ def test_steps_equal_the_oracle(
     found = firmware_run(project, emulator, compiler, codes, labels)
     assert found == expected
     assert len(set(expected.losses)) == STEPS
+
+
+@pytest.mark.parametrize(
+    ("update", "kinds"), [("full", ("int8", "masked_int8", "grad")), ("head", ("int8",))]
+)
+def test_depthwise_kernels_of_other_shapes_are_not_linked(
+    update: str, kinds: tuple[str, ...], tmp_path: Path
+) -> None:
+    program, _, _ = make_program(update, "mps2-an386")
+    emit_project(program, tmp_path)
+    try:
+        compiler = find_compiler(program.board, "gcc")
+    except TteError as error:
+        pytest.skip(error.what)
+    elf = build_firmware(tmp_path, program.board, compiler).elf_path.read_bytes()
+    shapes = ("3x3_1", "5x5_2")
+    expected = {f"tte_windows_{shape}_{kind}".encode() for shape in shapes for kind in kinds}
+    assert set(re.findall(rb"tte_windows_\w+", elf)) == expected
 
 
 def test_same_program_same_bytes(tmp_path: Path) -> None:

@@ -397,7 +397,7 @@ static int plan_whole(const tte_window *window, int16_t *planes, tte_plan *plan)
         windows->x_next = 8 - back;
         windows->x_step = row_bytes - 2 * whole_w;
     }
-    return plan->plane.planes == 4;
+    return plan->function != NULL && plan->plane.planes == 4;
 }
 
 /* The first tap is at an odd element of a plane, after a tap of 0 where it has to be. */
@@ -455,7 +455,7 @@ static int plan_phases(const tte_window *window, const tte_axis *y, const tte_ax
 
     const tte_plane whole =
         tte_plan_plane(&plan->turned, 0, window->in_h, tte_windows_origin(window->kernel_w));
-    return whole.planes == 4 &&
+    return plan->function != NULL && whole.planes == 4 &&
            plane->rows * plane->cols + 2 * pairs * whole_w + 2 * plan->pairs <=
                whole.rows * whole.cols + window->in_h * whole_w;
 }

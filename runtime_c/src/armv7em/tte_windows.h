@@ -70,6 +70,8 @@ void tte_windows_3x3_2_grad(const tte_windows *windows);
 void tte_windows_5x5_2_grad(const tte_windows *windows);
 void tte_windows_7x7_2_grad(const tte_windows *windows);
 
+#include "tte_unused.h"
+
 /* The element of a plane's row where the first tap lies: the kernel's middle is an even one. */
 static inline int32_t tte_windows_origin(int32_t kernel)
 {
