@@ -146,8 +146,7 @@ def quantized(graph: Graph, samples: int = 16, seed: int = 0) -> tuple[Graph, ND
     forward = verify(quantize(calibrate(graph, x)))
     quant = forward[forward.inputs[0]].quant
     assert quant is not None
-    codes = np.floor(x / quant.per_tensor_scale + 0.5) + quant.zero_point
-    return forward, codes.clip(-128, 127).astype(np.int8)
+    return forward, quant.quantize(x)
 
 
 def training_graph(

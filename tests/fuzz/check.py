@@ -149,8 +149,7 @@ def expected_noise(graph: Graph, forward: Graph, x: Array, exact: Array) -> floa
         output = op.outputs[0]
         quant = forward[output].quant if output in forward.tensors else None
         if quant is not None and len(quant.scale) == 1:
-            codes = np.floor(result / quant.per_tensor_scale + 0.5) + quant.zero_point
-            result = quant.dequantize(codes.clip(-128, 127)).astype(np.float32)
+            result = quant.dequantize(quant.quantize(result)).astype(np.float32)
         values[output] = result
     return float(np.sqrt(((values[graph.outputs[0]] - exact) ** 2).mean()))
 

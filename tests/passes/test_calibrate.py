@@ -38,8 +38,7 @@ def spread(values: Array) -> Spread:
 def squared_error(values: Array, low: float, high: float) -> float:
     """Of codes over this range."""
     quant = quant_of_range(low, high)
-    codes = np.floor(values / quant.per_tensor_scale + 0.5) + quant.zero_point
-    return float(((quant.dequantize(codes.clip(-128, 127)) - values) ** 2).sum())
+    return float(((quant.dequantize(quant.quantize(values)) - values) ** 2).sum())
 
 
 SIGNALS = {
@@ -125,8 +124,7 @@ def real_output(graph: Graph, x: Array) -> Array:
     """The integer network's output for real inputs."""
     quant = graph[graph.inputs[0]].quant
     assert quant is not None
-    codes = np.floor(x / quant.per_tensor_scale + 0.5) + quant.zero_point
-    values = {graph.inputs[0]: codes.clip(-128, 127).astype(np.int8)}
+    values = {graph.inputs[0]: quant.quantize(x)}
     for op in graph.ops:
         values[op.outputs[0]] = run_op(graph, op, values)[0]
     output = graph[graph.outputs[0]]

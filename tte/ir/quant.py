@@ -31,6 +31,12 @@ class QuantParams:
         """One scale per channel, float64[channels]."""
         return np.broadcast_to(np.asarray(self.scale, np.float64), (channels,)).copy()
 
+    def quantize(self, real: NDArray[np.floating]) -> NDArray[np.int8]:
+        """Real values to the nearest codes, halves up, per tensor."""
+        steps = np.floor(real.astype(np.float64) / self.per_tensor_scale + 0.5) + self.zero_point
+        codes: NDArray[np.int8] = steps.clip(-128, 127).astype(np.int8)
+        return codes
+
     def dequantize(self, data: NDArray[np.generic]) -> NDArray[np.float64]:
         """Codes to real values, float64, same shape."""
         scale = np.asarray(self.scale, np.float64)

@@ -126,8 +126,7 @@ def operand(quantizer: Quantizer, op: Op, position: int) -> tuple[str, QuantPara
     if quant is None or len(quant.scale) != 1 or tensor.type.dtype != "int8":
         real = real_data(tensor)
         quant = quant_of_range(float(real.min()), float(real.max()))
-        codes = np.floor(real / quant.per_tensor_scale + 0.5) + quant.zero_point
-    codes = codes.clip(-128, 127).astype(np.int8)
+        codes = quant.quantize(real)
     return quantizer.builder.constant(f"{op.name}.operand", codes, quant), quant
 
 

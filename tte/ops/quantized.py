@@ -71,15 +71,8 @@ class RequantAttrs:
 
 def clamp_codes(quant: QuantParams, clamp: tuple[float, float]) -> tuple[int, int]:
     """A real clamp range as int8 codes of a tensor: what relu and relu6 become."""
-
-    def code(value: float) -> int:
-        if math.isinf(value):
-            return -128 if value < 0 else 127
-        return max(
-            -128, min(127, math.floor(value / quant.per_tensor_scale + 0.5) + quant.zero_point)
-        )
-
-    return code(clamp[0]), code(clamp[1])
+    low, high = quant.quantize(np.asarray(clamp)).tolist()
+    return low, high
 
 
 def quant_of_range(low: float, high: float) -> QuantParams:

@@ -42,7 +42,9 @@ def correct_biases(graph: Graph, calibrated: Graph, x: Array, run_op: Any) -> Gr
         return graph
     source = calibrated.inputs[0]
     real = {source: x.astype(np.float32)}
-    codes = {source: _codes(graph[source], x)}
+    quant = graph[source].quant
+    assert quant is not None
+    codes = {source: quant.quantize(x)}
     pending = iter(calibrated.ops)
     for op in graph.ops:
         layer = layers.get(op.outputs[0])
@@ -130,10 +132,3 @@ def _run(
 
 def _constant(tensor: Tensor) -> Array:
     return real_data(tensor).astype(np.float32)
-
-
-def _codes(tensor: Tensor, x: Array) -> Array:
-    """Real inputs as int8."""
-    assert tensor.quant is not None
-    codes = np.floor(x / tensor.quant.per_tensor_scale + 0.5) + tensor.quant.zero_point
-    return codes.clip(-128, 127).astype(np.int8)
