@@ -222,8 +222,9 @@ def up(value: int, multiple: int) -> int:
 def product(k: int, n: int) -> int:
     """Scratch bytes, docs/kernels.md."""
     k = up(k, 4)
-    tiles = min(16, max(1, 1536 // k), up(n, 4) // 4)
-    return tiles * (8 * k + 32) + 4 * k + 44
+    tile = 8 * k + 32
+    tiles = min(max(16, 4096 // tile), max(1, 1536 // k), up(n, 4) // 4)
+    return tiles * tile + 4 * k + 44
 
 
 def planes(rows: int, cols: int, kernel_w: int, n: int, mask_rows: int) -> int:

@@ -269,8 +269,9 @@ def product_scratch_bytes(k: int, columns: int) -> int:
     """What a fast kernel needs for sums of k products, `columns` of them in a row of the result:
     tiles of four columns of int16, two rows of weights, sums (armv7em/tte_tile.h)."""
     padded = -(-k // 4) * 4
-    tiles = min(16, max(1, 1536 // padded), -(-columns // 4))
-    return tiles * (8 * padded + 32) + 4 * padded + 44
+    tile = 8 * padded + 32
+    tiles = min(max(16, 4096 // tile), max(1, 1536 // padded), -(-columns // 4))
+    return tiles * tile + 4 * padded + 44
 
 
 def scratch_bytes(op: Op, graph: Graph) -> int:

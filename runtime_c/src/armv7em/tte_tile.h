@@ -13,7 +13,8 @@
 
 #include "tte_dsp.h"
 
-enum { TTE_TILES = 16, TTE_TILE_ELEMS = 1536 };
+/* A block: 16 tiles or as many as 4 KB hold with their sums, of at most so many elements a row. */
+enum { TTE_TILES = 16, TTE_TILES_BYTES = 4096, TTE_TILE_ELEMS = 1536 };
 
 /* Tile after tile: sums[tile][row][column] = start[row] + sum over k of weight[k][row] *
  * x[tile][k][column]; k > 0. */
@@ -82,7 +83,9 @@ static inline tte_product tte_plan_product(int32_t k, int32_t tiles, void *scrat
 {
     const int32_t padded = (k + 3) & ~3;
     const int32_t room = TTE_TILE_ELEMS / padded;
-    const int32_t most = room < 1 ? 1 : room < TTE_TILES ? room : TTE_TILES;
+    const int32_t small = TTE_TILES_BYTES / (8 * padded + 32);
+    const int32_t wanted = small < TTE_TILES ? TTE_TILES : small;
+    const int32_t most = room < 1 ? 1 : room < wanted ? room : wanted;
     const int32_t blocks = (tiles + most - 1) / most;
     tte_product product;
     product.k = padded;
