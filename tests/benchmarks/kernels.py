@@ -91,10 +91,14 @@ BACKWARD = (
     depthwise(3, 1, 8, 192), depthwise(5, 1, 4, 384), depthwise(7, 1, 8, 160),
     depthwise(7, 2, 8, 240),
 )  # fmt: skip
+MASKED = tuple(
+    pointwise(layer.out_c, layer.in_c, layer.size) for layer in BACKWARD if not layer.depthwise
+)  # the same products as those input gradients
 UPDATES = (
-    pointwise(16, 192, 8), pointwise(48, 240, 8), pointwise(96, 384, 4),
-    depthwise(3, 1, 4, 336), depthwise(3, 1, 8, 192), depthwise(5, 1, 8, 160),
-    depthwise(7, 1, 8, 160), depthwise(7, 2, 8, 240),
+    pointwise(16, 192, 8), pointwise(48, 240, 8), pointwise(12, 144, 8), pointwise(96, 384, 4),
+    pointwise(24, 576, 4), pointwise(160, 10, 1), depthwise(3, 1, 4, 336),
+    depthwise(3, 1, 8, 192), depthwise(5, 1, 8, 160), depthwise(7, 1, 8, 160),
+    depthwise(7, 2, 8, 240),
 )  # fmt: skip
 
 Run = Callable[[KernelMachine, Layer, np.random.Generator], int]
@@ -104,9 +108,12 @@ def bytes_of(rng: np.random.Generator, *shape: int) -> Array:
     return rng.integers(-127, 128, shape).astype(np.int8)
 
 
-def forward(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -> int:
-    """Relu-like, without a mask."""
+def forward(
+    machine: KernelMachine, layer: Layer, rng: np.random.Generator, masked: bool = False
+) -> int:
+    """Relu-like."""
     window = layer.window
+    elems = window.out_h * window.out_w * layer.out_c
     taps = layer.kernel**2 * layer.weight_shape[-1]
     scratch = product_scratch_bytes(taps, window.out_h * window.out_w)
     if layer.depthwise:
@@ -129,11 +136,16 @@ def forward(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -> i
             rng.integers(-2000, 2000, layer.out_c).astype(np.int32),
             np.full(layer.out_c, 2**32 // (100 * int(taps**0.5)), np.int32),
             *(ctypes.c_uint16(0), ctypes.c_uint16(window.out_h)),
-            np.zeros(window.out_h * window.out_w * layer.out_c, np.int8),
-            None,
+            np.zeros(elems, np.int8),
+            np.zeros(elems // 8, np.uint8) if masked else None,
             np.zeros(scratch, np.uint8),
         ),
     )
+
+
+def masked_forward(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -> int:
+    """With a mask, as in a training step."""
+    return forward(machine, layer, rng, masked=True)
 
 
 def grad_input(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -> int:
@@ -198,6 +210,7 @@ def linear(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -> in
 PARTS: tuple[tuple[str, Run, tuple[Layer, ...]], ...] = (
     ("forward", forward, FORWARD),
     ("linear", linear, (pointwise(160, 10, 1),)),
+    ("forward, mask", masked_forward, MASKED),
     ("grad_input", grad_input, BACKWARD),
     ("grad_weight", grad_weight, UPDATES),
 )
