@@ -91,15 +91,18 @@ BACKWARD = (
     depthwise(3, 1, 8, 192), depthwise(5, 1, 4, 384), depthwise(7, 1, 8, 160),
     depthwise(7, 2, 8, 240),
 )  # fmt: skip
-MASKED = tuple(
-    pointwise(layer.out_c, layer.in_c, layer.size) for layer in BACKWARD if not layer.depthwise
-)  # the same products as those input gradients
 UPDATES = (
     pointwise(16, 192, 8), pointwise(48, 240, 8), pointwise(12, 144, 8), pointwise(96, 384, 4),
     pointwise(24, 576, 4), pointwise(160, 10, 1), depthwise(3, 1, 4, 336),
     depthwise(3, 1, 8, 192), depthwise(5, 1, 8, 160), depthwise(7, 1, 8, 160),
     depthwise(7, 2, 8, 240),
 )  # fmt: skip
+# What backward kernels are held against: the same product as an input gradient, the same layer as
+# a weight gradient.
+TWINS = tuple(
+    layer if layer.depthwise else pointwise(layer.out_c, layer.in_c, layer.size)
+    for layer in BACKWARD
+) + tuple(layer for layer in UPDATES if layer.size > 1 and not layer.depthwise)
 
 Run = Callable[[KernelMachine, Layer, np.random.Generator], int]
 
@@ -210,7 +213,7 @@ def linear(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -> in
 PARTS: tuple[tuple[str, Run, tuple[Layer, ...]], ...] = (
     ("forward", forward, FORWARD),
     ("linear", linear, (pointwise(160, 10, 1),)),
-    ("forward, mask", masked_forward, MASKED),
+    ("forward, mask", masked_forward, tuple(dict.fromkeys(TWINS))),
     ("grad_input", grad_input, BACKWARD),
     ("grad_weight", grad_weight, UPDATES),
 )
