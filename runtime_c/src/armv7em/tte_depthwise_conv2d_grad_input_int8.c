@@ -2,9 +2,10 @@
  *
  * grad_input[iy][ix][c] = requantise(sum over taps of weight[c][ky][kx] * grad_output[oy][ox][c] +
  * addend), 0 where the mask bit is 0. With stride 1 this is a convolution of the gradients and the
- * turned-round taps, and square kernels of 3, 5 or 7 are one call for four channels
- * (tte_windows.h). Otherwise inputs whose position has the same remainder by the stride meet the
- * same taps, every stride-th one: each such phase is a convolution with stride 1 (tte_rows.h).
+ * turned-round taps; otherwise inputs whose position has the same remainder by the stride meet the
+ * same taps, every stride-th one: each such phase is a convolution with stride 1. Square kernels of
+ * 3, 5 or 7 are one call for four channels where there is room (tte_windows.h), others and those
+ * with an addend or a shift go row by row (tte_rows.h).
  * Gradients are first copied to planes, so grad_input may overwrite grad_output. Dilation, strides
  * above 2 and kernels wider than 7 are left to the portable kernel. One rounding, half up: SMMULR.
  * Source: docs/numerics.md, section 2; docs/performance.md.
