@@ -10,7 +10,7 @@
 #include "../tte_broadcast_grad_input_int8.c"
 #undef tte_broadcast_grad_input_int8
 
-#include "tte_grad.h"
+#include "tte_dsp_grad.h"
 
 /* What the cases share. */
 typedef struct {

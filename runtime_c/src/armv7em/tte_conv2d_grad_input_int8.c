@@ -3,14 +3,14 @@
  * grad_input[p][i] = requantise(sum over o of weight[o][i] * grad_output[p][o] + addend), 0 where
  * the mask bit is 0: for 1x1 kernels the product of the weights' columns and the gradients' rows,
  * in tiles of 2 input channels and 4 pixels (tte_tile.h). weight [out_c][in_c], NHWC. Other kernels
- * are left to the portable kernel. One rounding, half up: SMMULR.
+ * and single pixels are left to the portable kernel. One rounding, half up: SMMULR.
  * Source: docs/numerics.md, section 2; docs/performance.md.
  */
 #define tte_conv2d_grad_input_int8 tte_conv2d_grad_input_int8_portable
 #include "../tte_conv2d_grad_input_int8.c"
 #undef tte_conv2d_grad_input_int8
 
-#include "tte_grad.h"
+#include "tte_dsp_grad.h"
 #include "tte_tile.h"
 
 void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
@@ -36,20 +36,16 @@ void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
 {
     const tte_window *window = &params->window;
     const int32_t in_c = window->in_c, out_c = window->out_c;
-    if (!is_pointwise(window) || window->in_h * window->in_w == 1 || !tte_grad_fits(out_c, params->pre_shift)) {
+    const int32_t pixels = window->in_h * window->in_w;
+    if (!is_pointwise(window) || pixels == 1 || !tte_grad_fits(out_c, params->pre_shift)) {
         tte_conv2d_grad_input_int8_portable(params, grad_output, weight, trained, channels,
                                             multipliers, addend, addend_multipliers, mask,
                                             grad_input, saturations, scratch);
         return;
     }
 
-    const int32_t pixels = window->in_h * window->in_w;
     const int32_t trained_c = trained == NULL ? 0 : params->trained_c;
     const tte_product product = tte_plan_product(out_c, (pixels + 3) / 4, scratch);
-    const tte_grad_output output = {
-        multipliers, addend,      addend_multipliers, mask,
-        grad_input,  saturations, window->in_c,       params->pre_shift,
-    };
     /* Two channels whose gradients go from the tiles to where they belong. */
     static const uint8_t all = 0xFF;
     const int plain = (params->pre_shift == 0 || addend != NULL) &&
@@ -84,9 +80,14 @@ void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
                 tte_tile_2x4(product.x + at_once / 4 * product.k * 2, product.weight,
                              product.weight_end, product.sums,
                              product.sums + (count - at_once + 3) / 4 * 8);
-                for (int32_t j = i; j < in_c && j < i + 2; j++) {
-                    tte_grad_store(&output, product.sums + (j - i) * 4, count - at_once, 4,
-                                   (uint32_t)(pixel + at_once), (uint32_t)j);
+                for (int32_t j = at_once; j < count; j++) {
+                    const int32_t *sum = product.sums + (j - at_once) / 4 * 8 + j % 4;
+                    for (int32_t k = i; k < in_c && k < i + 2; k++, sum += 4) {
+                        const uint32_t index = (uint32_t)(first + (j * in_c + k - i));
+                        grad_input[index] = tte_grad_value(
+                            *sum, multipliers[k], addend, addend_multipliers, (uint32_t)k, mask,
+                            index, params->pre_shift, saturations);
+                    }
                 }
             }
         }

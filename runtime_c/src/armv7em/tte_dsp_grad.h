@@ -32,6 +32,26 @@ static inline int32_t tte_round_high(int32_t sum, int32_t multiplier, int32_t ad
                      32);
 }
 
+/* Whether sums of `count` products of int8, shifted, have 31 bits. */
+static inline int tte_grad_fits(int32_t count, uint8_t pre_shift)
+{
+    return count < (1 << 16) && pre_shift < 15 && count << pre_shift < (1 << 16);
+}
+
+/* grad_input of element `element` of eight from `channel` on, if sum << pre_shift has 31 bits. */
+static inline int8_t tte_grad_rounded(int32_t sum, const int32_t *multipliers,
+                                      const int8_t *addend, const int32_t *addend_multipliers,
+                                      uint32_t channel, uint32_t element, uint8_t pre_shift,
+                                      uint32_t *saturations)
+{
+    const int32_t scale = (int32_t)1 << pre_shift, multiplier = multipliers[channel + element];
+    const int32_t value =
+        addend == NULL ? tte_smmulr(sum * scale, multiplier)
+                       : tte_round_high(sum * scale, multiplier, addend[element] * scale,
+                                        addend_multipliers[channel + element]);
+    return tte_saturate_grad(value, saturations);
+}
+
 /* All ones where the bit that `shift` moves to the top is set, else 0. */
 static inline int32_t tte_spread_bit(uint32_t bits, uint32_t shift)
 {

@@ -10,7 +10,7 @@
 #include "../tte_grad_add_int8.c"
 #undef tte_grad_add_int8
 
-#include "tte_grad.h"
+#include "tte_dsp_grad.h"
 
 void tte_grad_add_int8(const tte_grad_add_params *params, const int8_t *a,
                        const int32_t *multipliers, const int8_t *addend,
@@ -38,14 +38,14 @@ void tte_grad_add_int8(const tte_grad_add_params *params, const int8_t *a,
                 for (uint32_t j = 0; j < 8; j++) {
                     const int32_t kept = -(int32_t)(bits >> j & 1);
                     grad_input[j] =
-                        tte_grad_saturate(tte_smmulr(a[j] * scale, m[j]) & kept, &count);
+                        tte_saturate_grad(tte_smmulr(a[j] * scale, m[j]) & kept, &count);
                 }
             } else {
                 for (uint32_t j = 0; j < 8; j++) {
                     const int32_t kept = -(int32_t)(bits >> j & 1);
-                    const int32_t sum = tte_grad_add_scaled(a[j] * scale, m[j], addend[j] * scale,
+                    const int32_t sum = tte_round_high(a[j] * scale, m[j], addend[j] * scale,
                                                             addend_multipliers[channel + j]);
-                    grad_input[j] = tte_grad_saturate(sum & kept, &count);
+                    grad_input[j] = tte_saturate_grad(sum & kept, &count);
                 }
                 addend += 8;
             }

@@ -9,7 +9,7 @@
 #include "../tte_table_grad_input_int8.c"
 #undef tte_table_grad_input_int8
 
-#include "tte_grad.h"
+#include "tte_dsp_grad.h"
 
 void tte_table_grad_input_int8(const tte_table_grad_input_params *params,
                                const int8_t *grad_output, const int8_t *x, const int16_t *slopes,
