@@ -144,6 +144,20 @@ def test_clip_with_its_own_scale(tmp_path: Path) -> None:
 # ---- quantisation -------------------------------------------------------------------------
 
 
+def test_a_quotient_of_activations_is_refused(tmp_path: Path) -> None:
+    """Layer normalisation, as it is written without its operator."""
+    net = Net((1, 8))
+    x = net.gemm("x", 6, 8)
+    centred = net.node("Sub", x, net.node("ReduceMean", x, axes=[-1]))
+    square = net.node("Mul", centred, centred)
+    deviation = net.node("Sqrt", net.node("ReduceMean", square, axes=[-1]))
+    y = net.gemm(net.node("Div", centred, deviation), 3, 6)
+    graph = fold(load_model(net.save(tmp_path, y)))
+    with pytest.raises(TteError, match="div cannot be computed") as caught:
+        quantize(calibrate(graph, np.random.default_rng(0).normal(0, 1, (4, 8))))
+    assert "BatchNormalization" in caught.value.hint
+
+
 def test_small_network(tmp_path: Path) -> None:
     graph, x = calibrated_net(tmp_path)
     integer = verify(quantize(calibrate(graph, x)))

@@ -44,7 +44,12 @@ def quantize(graph: Graph) -> Graph:
     for op in graph.ops:
         rule = FLOAT_OPS[op.kind].quantize
         if rule is None:
-            raise TteError(f"{op.kind} cannot be computed in integers", where=op.origin or op.name)
+            raise TteError(
+                f"{op.kind} cannot be computed in integers",
+                where=op.origin or op.name,
+                why="its operands are computed, and it is no part of a known function of one",
+                hint="train with something else, e.g. BatchNormalization for layer normalisation",
+            )
         builder.origin = op.origin
         try:
             rule(op, quantizer)
