@@ -27,6 +27,7 @@ from tte.ops.quantized import (
     make_requant,
     merged,
     quantize_weights,
+    weight_update_call,
     weight_update_reference,
 )
 from tte.ops.spec import (
@@ -366,21 +367,8 @@ def real_grad_weight(op: Op, inputs: Sequence[Array]) -> Array:
 
 def grad_weight_call(op: Op, graph: Graph) -> KernelCall:
     """tte_conv2d_grad_weight_int8 with its scratch."""
-    x, grad, step, weight, residual = op.inputs
-    window = op.attrs.window.params(graph[x].type, graph[grad].type)
-    return KernelCall(
-        f"tte_{op.kind}",
-        params.Conv2dGradWeightParams(window=window, input_zero_point=op.attrs.input_zero_point),
-        (
-            TensorArg(x),
-            TensorArg(grad),
-            TensorArg(step),
-            TableArg("rates", "tte_factor", op.attrs.rates),
-            TensorArg(weight),
-            TensorArg(residual),
-            ScratchArg("int32_t"),
-        ),
-    )
+    x, grad = (graph[name].type for name in op.inputs[:2])
+    return weight_update_call(op, op.attrs.window.params(x, grad), "int32_t")
 
 
 def grad_weight_scratch(op: Op, graph: Graph) -> int:

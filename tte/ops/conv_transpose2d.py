@@ -27,7 +27,6 @@ from tte.ops.quantized import (
     NO_CLAMP,
     GradInputAttrs,
     RequantAttrs,
-    UpdateAttrs,
     add_updates,
     contribute_grad_input,
     exact,
@@ -35,6 +34,7 @@ from tte.ops.quantized import (
     grad_epilogue,
     make_requant,
     quantize_weights,
+    weight_update_call,
     weight_update_reference,
 )
 from tte.ops.spec import (
@@ -363,21 +363,7 @@ def grad_weight_reference(op: Op, inputs: Sequence[Array]) -> list[Array]:
 
 def grad_weight_call(op: Op, graph: Graph) -> KernelCall:
     """tte_conv_transpose2d_grad_weight_int8 with its scratch."""
-    x, grad, step, weight, residual = op.inputs
-    attrs: UpdateAttrs = op.attrs
-    return KernelCall(
-        f"tte_{op.kind}",
-        params.Conv2dGradWeightParams(_window(op, graph, x, grad), attrs.input_zero_point),
-        (
-            TensorArg(x),
-            TensorArg(grad),
-            TensorArg(step),
-            TableArg("rates", "tte_factor", attrs.rates),
-            TensorArg(weight),
-            TensorArg(residual),
-            ScratchArg("int32_t"),
-        ),
-    )
+    return weight_update_call(op, _window(op, graph, *op.inputs[:2]), "int32_t")
 
 
 def grad_weight_scratch(op: Op, graph: Graph) -> int:

@@ -25,6 +25,7 @@ from tte.ops.quantized import (
     contribute_grad_input,
     grad_call,
     grad_epilogue,
+    weight_update_call,
     weight_update_reference,
 )
 from tte.ops.spec import (
@@ -247,21 +248,8 @@ def real_grad_weight(op: Op, inputs: Sequence[Array]) -> Array:
 
 def grad_weight_call(op: Op, graph: Graph) -> KernelCall:
     """tte_depthwise_conv2d_grad_weight_int8."""
-    x, grad, step, weight, residual = op.inputs
-    window = op.attrs.window.params(graph[x].type, graph[grad].type)
-    return KernelCall(
-        f"tte_{op.kind}",
-        params.Conv2dGradWeightParams(window=window, input_zero_point=op.attrs.input_zero_point),
-        (
-            TensorArg(x),
-            TensorArg(grad),
-            TensorArg(step),
-            TableArg("rates", "tte_factor", op.attrs.rates),
-            TensorArg(weight),
-            TensorArg(residual),
-            ScratchArg("int16_t"),
-        ),
-    )
+    x, grad = (graph[name].type for name in op.inputs[:2])
+    return weight_update_call(op, op.attrs.window.params(x, grad), "int16_t")
 
 
 def vectors_scratch_bytes(window: params.Window) -> int:

@@ -25,6 +25,7 @@ from tte.ops.spec import (
     KernelCall,
     Quantizer,
     SaturationsArg,
+    ScratchArg,
     TableArg,
     TensorArg,
     as_real,
@@ -313,6 +314,24 @@ def add_updates(
             builder.op(kind, f"{op.name}.grad_weight", [x, *inputs], updated, attrs)
         else:
             builder.op("grad_bias_int32", f"{op.name}.grad_bias", inputs, updated, attrs)
+
+
+def weight_update_call(op: Op, window: params.Window, scratch: str) -> KernelCall:
+    """The kernel of a convolution's update, with a scratch of this C type."""
+    x, grad, step, weight, residual = op.inputs
+    return KernelCall(
+        f"tte_{op.kind}",
+        params.Conv2dGradWeightParams(window=window, input_zero_point=op.attrs.input_zero_point),
+        (
+            TensorArg(x),
+            TensorArg(grad),
+            TensorArg(step),
+            TableArg("rates", "tte_factor", op.attrs.rates),
+            TensorArg(weight),
+            TensorArg(residual),
+            ScratchArg(scratch),
+        ),
+    )
 
 
 def weight_update_reference(
