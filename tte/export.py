@@ -279,12 +279,9 @@ class _Writer:
 
 def _window(attrs: Any) -> dict[str, Any]:
     window = attrs.window
-    return {
-        "kernel_shape": window.kernel,
-        "strides": window.stride,
-        "dilations": window.dilation,
-        "pads": window.pads,
-    }
+    named = {"kernel_shape": window.kernel, "strides": window.stride, "pads": window.pads}
+    # onnxruntime's optimised AveragePool takes no dilations, not even those of 1.
+    return named if window.dilation == (1, 1) else named | {"dilations": window.dilation}
 
 
 def _convolution(op: Op, writer: _Writer) -> None:

@@ -48,6 +48,16 @@ def test_every_operator_computes_the_device_s_codes(sample: Any) -> None:
     assert check_export(forward, codes, to_onnx(forward)) < 0.01
 
 
+@pytest.mark.parametrize("sample", SAMPLES, ids=IDS)
+def test_onnxruntime_optimises_what_is_written(sample: Any) -> None:
+    forward, _ = quantized(sample_graph(sample))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    session = onnxruntime.InferenceSession(to_onnx(forward), options)
+    entry = session.get_inputs()[0]
+    session.run(None, {entry.name: np.zeros((1, *entry.shape[1:]), np.float32)})
+
+
 def test_every_forward_operator_can_be_written() -> None:
     from tte.export import _RULES
 
