@@ -71,21 +71,27 @@ def scales_of(prepared: Prepared, plan: TrainPlan, options: CompileOptions) -> d
     return measure_scales(prepared, prune(full, plan), options)
 
 
+def split(dataset: Dataset, seed: int, fold: int) -> Dataset:
+    """The training part alone, one in HELD_SHARE samples of it as the test part."""
+    count = len(dataset.x_train)
+    held = np.sort(np.random.default_rng(seed).permutation(count)[fold::HELD_SHARE])
+    fit = np.setdiff1d(np.arange(count), held)
+    x, y = dataset.x_train, dataset.y_train
+    parts = replace(dataset, x_train=x[fit], y_train=y[fit], x_test=x[held], y_test=y[held])
+    if dataset.is_autoencoder:
+        parts = replace(parts, y_train=parts.x_train, y_test=parts.x_test)
+    return parts
+
+
 class Fold:
-    """The training part, split: what trains, what is held out, and a program's way to both."""
+    """Trains on the training part of `split` and looks at its test part, from features of both
+    that are computed once. `seed`: of the order of samples."""
 
     def __init__(
-        self, model: Path, dataset: Dataset, options: CompileOptions, space: Space, deepest: int,
-        fold: int,
+        self, model: Path, split: Dataset, options: CompileOptions, space: Space, deepest: int,
+        seed: int,
     ) -> None:  # fmt: skip
-        count = len(dataset.x_train)
-        held = np.sort(np.random.default_rng(options.seed).permutation(count)[fold::HELD_SHARE])
-        fit = np.setdiff1d(np.arange(count), held)
-        x, y = dataset.x_train, dataset.y_train
-        split = replace(dataset, x_train=x[fit], y_train=y[fit], x_test=x[held], y_test=y[held])
-        if dataset.is_autoencoder:
-            split = replace(split, y_train=split.x_train, y_test=split.x_test)
-        self._space, self._options, self._seed = space, options, options.seed + fold
+        self._space, self._options, self._seed = space, options, seed
         self._prepared = prepare(model, split, options)
         biases = Candidate(len(space.layers) - deepest, (0,) * len(space.layers))
         self._rho = scales_of(self._prepared, space.plan(biases), options)

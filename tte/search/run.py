@@ -28,6 +28,7 @@ from tte.search.measured import (
     Journal,
     Progress,
     measure_contributions,
+    split,
 )
 from tte.search.optimise import Optimiser, Point
 from tte.search.pool import workers
@@ -150,7 +151,9 @@ def search(
         progress.phase("features", options.folds)
         folds = []
         for index in range(options.folds):
-            folds.append(Fold(model, dataset, compiling, space, deepest, index))
+            parts = split(dataset, compiling.seed, index)
+            seed = compiling.seed + index
+            folds.append(Fold(model, parts, compiling, space, deepest, seed))
             progress.advance()
         steps = options.steps or 2 * folds[0].samples
         bench = Bench(folds, space, Journal(options.journal), executor, count, progress)
