@@ -35,9 +35,8 @@ def _layers(facts: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, 
         parts = ["bias"] if layer["bias"] else []
         parts += [f"weights × {layer['weight']:g}"] if layer["weight"] else []
         gains = [f"{gain:.4f}" for gain in layer["gain"]]
-        bias = f"{layer['bias_gain']:.4f}" if layer["bias_gain"] > -1 else "does not fit"
         size = f"{layer['bytes'][-1]:,}"
-        rows.append((layer["layer"], bias, *gains, size, ", ".join(parts)))
+        rows.append((layer["layer"], f"{layer['bias_gain']:.4f}", *gains, size, ", ".join(parts)))
     return columns, rows
 
 

@@ -25,7 +25,7 @@ from tte.ir import Graph, TrainPlan
 from tte.passes.differentiate import differentiate
 from tte.passes.prune import prune
 from tte.pipeline import CompileOptions, Prepared, lower, measure_scales, prepare
-from tte.search.gains import Gains, shrunk
+from tte.search.gains import Gains, shrunk, slope
 from tte.search.pool import run_all
 from tte.search.space import RATIOS, Candidate, Space
 from tte.search.suffix import cut, features
@@ -33,7 +33,6 @@ from tte.search.trial import Outcome, Samples, Trial, make_trial
 from tte.training import BCE, CROSS_ENTROPY, PLAIN_SGD, target_values
 
 HELD_SHARE = 5  # one in so many training samples is held out
-NEIGHBOURS = 2  # depths on either side over which the gain of biases is averaged
 
 
 class Progress(Protocol):
@@ -223,20 +222,18 @@ class Contributions:
     weights: NDArray[np.float64]
 
     def gains(self, proxy: Gains) -> Gains:
-        """An additive model with its noise taken out: weights are drawn to the proxy, biases are
-        averaged over neighbouring depths."""
+        """Steps as measured, their noise taken out: weights are drawn to the proxy, biases are
+        the proxy's, all of them made smaller or larger by one factor."""
         known = ~np.isnan(self.weights).any(axis=1)
+        drawn, size = shrunk(self.weights[known], np.sqrt(proxy.weights[known]))
+        if size == 0.0:  # nothing that could be told from noise
+            return proxy
         weights = np.zeros_like(self.weights)
-        weights[known] = shrunk(self.weights[known], proxy.weights[known])
+        weights[known] = np.square(np.maximum(drawn, 0.0) / size)
         depths = np.flatnonzero(~np.isnan(self.bias))
-        bias = np.full(len(self.bias), -1.0)  # too deep to fit
-        bias[depths] = [
-            self.bias[max(0, d - NEIGHBOURS) : min(depths[-1], d + NEIGHBOURS) + 1].mean()
-            for d in depths
-        ]
-        bias[depths] -= self.bias[0]
-        bias[0] = 0.0
-        return Gains("probability", bias, weights)
+        of_bias = slope(self.bias[depths] - self.bias[0], np.sqrt(proxy.bias[depths]))
+        bias = proxy.bias * min(1.0, of_bias / size) ** 2
+        return Gains("probability", bias, weights, proxy.best, size * np.sqrt(proxy.best) / 2)
 
 
 def measure_contributions(bench: Bench, space: Space, deepest: int, steps: int) -> Contributions:

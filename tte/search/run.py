@@ -36,12 +36,14 @@ from tte.search.space import RATIOS, Candidate, Space
 
 SCHEMA = "tte-search/1"
 METHODS = ("measured", "fisher")
+STEP_SHARES = (1.0, 0.5, 2.0, 0.25)  # of the best sum of steps, by which finalists differ
+FINALIST_ROUNDS = 2
 FIRMWARE_BYTES = 1024  # of SRAM for what is not the network: buffers of the line, counters
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """What `tte search` can be told. `steps`: of a trial; None: two epochs. `finalists`: how many
+    """What `tte search` can be told. `steps`: of a trial; None: one epoch. `finalists`: how many
     of the best candidates are trained themselves, `final_steps` steps."""
 
     sram_bytes: int
@@ -50,7 +52,7 @@ class SearchOptions:
     max_instructions: int | None = None
     steps: int | None = None
     folds: int = 2
-    finalists: int = 4
+    finalists: int = 8
     final_steps: int = 3000
     generations: int = GENERATIONS
     scheduler: str | None = None
@@ -76,7 +78,7 @@ class Search:
         measured = None if self.contributions is None else self.contributions.weights
         rows = []
         for i, layer in enumerate(space.layers):
-            gained = self.gains.weights[i]
+            gained = self.gains.value(self.gains.weights[i])
             raw = None
             if measured is not None and not np.isnan(measured[i]).any():
                 raw = [float(value) for value in measured[i, 1:]]
@@ -85,7 +87,7 @@ class Search:
                     "layer": layer,
                     "gain": [float(value) for value in gained[1:]],
                     "measured": raw,
-                    "bias_gain": float(self.gains.bias[len(space.layers) - i]),
+                    "bias_gain": float(self.gains.value(self.gains.bias[len(space.layers) - i])),
                     "bytes": [int(value) for value in space.weight_bytes[i, 1:]],
                     "bias": i >= start,
                     "weight": RATIOS[self.best.candidate.ratios[i]],
@@ -155,7 +157,7 @@ def search(
             seed = compiling.seed + index
             folds.append(Fold(model, parts, compiling, space, deepest, seed))
             progress.advance()
-        steps = options.steps or 2 * folds[0].samples
+        steps = options.steps or folds[0].samples
         bench = Bench(folds, space, Journal(options.journal), executor, count, progress)
         contributions = measure_contributions(bench, space, deepest, steps)
         gains = contributions.gains(proxy)
@@ -245,16 +247,20 @@ def _finals(
     optimiser: Optimiser, gains: Gains, proxy: Gains, options: SearchOptions, best: Point,
     bench: Bench,
 ) -> dict[Candidate, float]:  # fmt: skip
-    """Held-out scores of the most promising candidates, trained as they are: the winner, what
-    the proxy would have chosen, and other good ones of the evolution."""
+    """Held-out scores of the most promising candidates, trained as they are: what the measured
+    gains and the proxy would choose if the best sum of steps were smaller or larger than thought,
+    since that depends on how noisy the task is; then what other seeds find."""
     if not options.finalists:
         return {}
-    chosen = dict.fromkeys([best.candidate, optimiser.winner(proxy).candidate])
-    for other in range(1, 4 * options.finalists):
+    chosen = {best.candidate: None}
+    guesses = [(share, model) for share in STEP_SHARES for model in (gains, proxy)]
+    others = [(1.0, gains)] * (2 * options.finalists)
+    for index, (share, model) in enumerate(guesses + others):
         if len(chosen) >= options.finalists:
             break
-        seed = optimiser.seed + 1000 * other
-        point = optimiser.fitting(gains, optimiser.limits, seed, 1)
+        scaled = replace(model, best=share * model.best)
+        seed = optimiser.seed + 1000 * max(0, index + 1 - len(guesses))
+        point = optimiser.fitting(scaled, optimiser.limits, seed, FINALIST_ROUNDS)
         if point is not None:
             chosen[point.candidate] = None
-    return bench.scores("finalists", list(chosen)[: options.finalists], options.final_steps)
+    return bench.scores("finalists", list(chosen), options.final_steps)
