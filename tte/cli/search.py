@@ -62,7 +62,7 @@ def search_command(
     classes: Classes = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=1, max=10**6, help="Of a trial; default: two epochs."),
+        typer.Option("--steps", min=1, max=10**6, help="Of a trial; default: one epoch."),
     ] = None,
     folds: Annotated[
         int, typer.Option("--folds", min=1, max=5, help="Splits of the training part.")
@@ -70,7 +70,7 @@ def search_command(
     finalists: Annotated[
         int,
         typer.Option("--finalists", min=0, max=100, help="Candidates to train themselves."),
-    ] = 4,
+    ] = 8,
     final_steps: Annotated[
         int, typer.Option("--final-steps", min=1, max=10**6, help="Of a finalist.")
     ] = 3000,
