@@ -70,7 +70,7 @@ def fit(counted: Counted) -> dict[str, tuple[float, ...]]:
 
     groups: dict[str, Counted] = defaultdict(list)
     for one, instructions in counted:
-        groups[one.kernel].append((one, instructions))
+        groups[one.key].append((one, instructions))
         groups["any"].append((one, instructions))
     table = {}
     for kernel, cases in sorted(groups.items()):
@@ -101,7 +101,7 @@ def costs(scratch: Path) -> None:
             print(board, program.name, f"{sum(n for _, n in counted[-1]):,}", flush=True)
         table = fit([case for cases in counted for case in cases])
         for cases in counted:
-            guess = sum(np.dot(table[one.kernel], one.features) for one, _ in cases)
+            guess = sum(np.dot(table[one.key], one.features) for one, _ in cases)
             total = sum(n for _, n in cases)
             print(
                 f"{board}: predicted {guess:,.0f} of {total:,} ({100 * guess / total - 100:+.1f} %)"

@@ -23,13 +23,19 @@ Coefficients = tuple[float, float, float, float]
 @dataclass(frozen=True, slots=True)
 class Work:
     """What one op asks of its kernel: calls, multiplications, elements that it reads (its largest
-    input that is no constant) and writes."""
+    input that is no constant) and writes. `narrow`: of one channel, which tiles do not suit."""
 
     kernel: str
     calls: int
     macs: int
     reads: int
     writes: int
+    narrow: bool = False
+
+    @property
+    def key(self) -> str:
+        """What its coefficients are called."""
+        return f"{self.kernel}, narrow" if self.narrow else self.kernel
 
     @property
     def features(self) -> Coefficients:
@@ -51,11 +57,11 @@ def work(graph: Graph) -> list[Work]:
 
 def _work(op: Op, graph: Graph, calls: int) -> Work:
     moving = (Role.ACTIVATION, Role.GRADIENT, Role.INPUT)
-    reads = [graph[name].type.elems for name in op.reads if graph[name].role in moving]
+    types = [graph[name].type for name in op.reads if graph[name].role in moving]
+    narrow = op.kind.startswith("conv2d") and any(one.shape[-1] == 1 for one in types)
+    reads = max((one.elems for one in types), default=0)
     written = graph[op.writes[0]].type.elems
-    return Work(
-        op.kind, calls, INTEGER_OPS[op.kind].macs(op, graph), max(reads, default=0), written
-    )
+    return Work(op.kind, calls, INTEGER_OPS[op.kind].macs(op, graph), reads, written, narrow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class CostModel:
         return self.predict(_work(op, graph, 1))
 
     def predict(self, one: Work) -> float:
-        weights = self.kernels.get(one.kernel) or self.kernels["any"]
+        weights = self.kernels.get(one.key) or self.kernels["any"]
         return sum(w * f for w, f in zip(weights, one.features, strict=True))
 
 

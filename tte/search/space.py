@@ -37,7 +37,6 @@ from tte.search.costs import CostModel
 from tte.training import PLAIN_SGD, Optimizer
 
 RATIOS = (0.0, 0.125, 0.25, 0.5, 1.0)
-CHOICES = ("magnitude", "gradient", "first")
 
 Table = NDArray[np.float64]
 
