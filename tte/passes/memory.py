@@ -10,6 +10,7 @@ smaller arena either finds one or proves that there is none, as far as its numbe
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tte.ops import INTEGER_OPS
 ALIGNMENT_BYTES = 4
 EXCHANGES = 400
 QUICK_EXCHANGES = 10
+SEEDS = 4  # of the exchanges: where one ends above the bound another often reaches it
 SEARCH_NODES = 20_000  # of the exhaustive search: some seconds at most
 SEARCH_BLOCKS = 400  # more are not searched
 
@@ -176,7 +178,7 @@ def _conflicts(blocks: Sequence[_Block]) -> list[list[tuple[int, int, int]]]:
 
 def _place(blocks: Sequence[_Block], bound: int, thorough: bool = True) -> list[int]:
     """The best offsets found."""
-    exchanges = EXCHANGES if thorough else QUICK_EXCHANGES
+    exchanges, seeds = (EXCHANGES, SEEDS) if thorough else (QUICK_EXCHANGES, 1)
     conflicts = _conflicts(blocks)
     indices = range(len(blocks))
     orders = [
@@ -187,8 +189,9 @@ def _place(blocks: Sequence[_Block], bound: int, thorough: bool = True) -> list[
     ]
     starts = [(*_fit(order, blocks, conflicts), order) for order in orders]
     best = min(starts, key=lambda start: start[0])
-    for arena, offsets, order in sorted(starts, key=lambda start: start[0]):
-        rng = random.Random(0)
+    starts.sort(key=lambda start: start[0])
+    for seed, (arena, offsets, order) in itertools.product(range(seeds), starts):
+        rng = random.Random(seed)
         for _ in range(exchanges if len(blocks) > 1 else 0):
             if best[0] <= bound:
                 return best[1]
