@@ -172,9 +172,9 @@ def blocks_of(*spans: tuple[int, int, int]) -> list[planner._Block]:
 
 def smallest_arena(blocks: list[planner._Block]) -> int:
     """By all orders of first fit, which include an optimal one."""
-    conflicts = planner._conflicts(blocks)
+    conflicts, sizes = planner._conflicts(blocks), [block.size for block in blocks]
     orders = itertools.permutations(range(len(blocks)))
-    return min(planner._fit(order, blocks, conflicts)[0] for order in orders)
+    return min(planner._fit(order, sizes, conflicts)[0] for order in orders)
 
 
 @settings(max_examples=60, deadline=None)

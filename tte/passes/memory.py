@@ -10,7 +10,6 @@ smaller arena either finds one or proves that there is none, as far as its numbe
 
 from __future__ import annotations
 
-import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from tte.ops import INTEGER_OPS
 ALIGNMENT_BYTES = 4
 EXCHANGES = 400
 QUICK_EXCHANGES = 10
-SEEDS = 4  # of the exchanges: where one ends above the bound another often reaches it
+SEEDS = 4  # of the best start's exchanges: where one misses the bound another often reaches it
 SEARCH_NODES = 20_000  # of the exhaustive search: some seconds at most
 SEARCH_BLOCKS = 400  # more are not searched
 
@@ -179,7 +178,7 @@ def _conflicts(blocks: Sequence[_Block]) -> list[list[tuple[int, int, int]]]:
 def _place(blocks: Sequence[_Block], bound: int, thorough: bool = True) -> list[int]:
     """The best offsets found."""
     exchanges, seeds = (EXCHANGES, SEEDS) if thorough else (QUICK_EXCHANGES, 1)
-    conflicts = _conflicts(blocks)
+    conflicts, sizes = _conflicts(blocks), [block.size for block in blocks]
     indices = range(len(blocks))
     orders = [
         sorted(indices, key=lambda i: (-blocks[i].size, blocks[i].pieces[0].first)),
@@ -187,20 +186,21 @@ def _place(blocks: Sequence[_Block], bound: int, thorough: bool = True) -> list[
         sorted(indices, key=lambda i: (blocks[i].pieces[0].first, -blocks[i].size)),
         sorted(indices, key=lambda i: (-blocks[i].duration, -blocks[i].size)),
     ]
-    starts = [(*_fit(order, blocks, conflicts), order) for order in orders]
+    starts = [(*_fit(order, sizes, conflicts), order) for order in orders]
     best = min(starts, key=lambda start: start[0])
     starts.sort(key=lambda start: start[0])
-    for seed, (arena, offsets, order) in itertools.product(range(seeds), starts):
+    attempts = [(seed, starts[0]) for seed in range(seeds)] + [(0, start) for start in starts[1:]]
+    for seed, (arena, offsets, order) in attempts:
         rng = random.Random(seed)
         for _ in range(exchanges if len(blocks) > 1 else 0):
             if best[0] <= bound:
                 return best[1]
             other = list(order)
             # Whatever reaches the top is worth placing earlier.
-            high = max(indices, key=lambda i: offsets[i] + blocks[i].size)
+            high = max(indices, key=lambda i: offsets[i] + sizes[i])
             position = other.index(high) if rng.random() < 0.5 else rng.randrange(len(other))
             other.insert(rng.randrange(position + 1), other.pop(position))
-            found = _fit(other, blocks, conflicts)
+            found = _fit(other, sizes, conflicts, arena)
             if found[0] <= arena:
                 arena, offsets, order = *found, other
                 best = min(best, (arena, offsets, order), key=lambda start: start[0])
@@ -284,23 +284,29 @@ class _Search:
 
 def _fit(
     order: Sequence[int],
-    blocks: Sequence[_Block],
+    sizes: Sequence[int],
     conflicts: Sequence[Sequence[tuple[int, int, int]]],
+    limit: int | None = None,
 ) -> tuple[int, list[int]]:
-    """First fit: each block at the lowest offset that overlaps no placed block in time."""
-    offsets = [-1] * len(blocks)
+    """First fit: each block at the lowest offset that overlaps no placed block in time. Ends where
+    the arena is larger than `limit`."""
+    offsets = [-1] * len(sizes)
     arena = 0
     for i in order:
-        forbidden = sorted(
-            (offsets[j] - own_size, offsets[j] + other_size)
+        forbidden = [
+            (placed - own_size, placed + other_size)
             for j, other_size, own_size in conflicts[i]
-            if offsets[j] >= 0
-        )
+            if (placed := offsets[j]) >= 0
+        ]
+        forbidden.sort()
         offset = 0
         for low, high in forbidden:
             if offset <= low:
                 break
-            offset = max(offset, high)
+            if high > offset:
+                offset = high
         offsets[i] = offset
-        arena = max(arena, offset + blocks[i].size)
+        arena = max(arena, offset + sizes[i])
+        if limit is not None and arena > limit:
+            break
     return arena, offsets
