@@ -53,7 +53,9 @@ def _unused(declarations: str, calls: Iterable[CallView]) -> str:
         height, width, stride = call.kernel or (0, 0, 0)
         name = f"tte_windows_{height}x{width}_{stride}_"
         if call.symbol == "tte_depthwise_conv2d_int8":
-            used |= {name + "int8", *([name + "masked_int8"] if call.has_mask else [])}
+            used.add(name + "int8")
+            if call.has_mask:
+                used.add(name + "masked_int8")
         elif call.symbol == "tte_depthwise_conv2d_grad_input_int8":
             used.add(name + "grad")
     names = re.findall(r"^void (tte_windows_\w+)\(", declarations, re.MULTILINE)

@@ -71,7 +71,8 @@ def noise(measured: Table) -> float:
 def shrunk(measured: Table, proxy: Table) -> tuple[Table, float]:
     """[layer, ratio] smoothed gains, drawn to `slope` times the proxy's, by as much as noise
     explains their distance (empirical Bayes); and that slope, at least 0."""
-    found, (sizes, expected) = smooth(measured), (smooth(measured)[:, -1], proxy[:, -1])
+    found = smooth(measured)
+    sizes, expected = found[:, -1], proxy[:, -1]
     scale = slope(sizes, expected)
     spread = float(np.square(sizes - scale * expected).mean()) if len(sizes) else 0.0
     kept = max(0.0, 1.0 - noise(measured) / spread) if spread > 0 else 1.0
