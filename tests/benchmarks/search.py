@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tte.board import load_board
-from tte.data import InputTransform, load_dataset, sample_order
+from tte.data import load_dataset
 from tte.passes.update import plan_update
-from tte.pipeline import CompileOptions, lower, prepare
-from tte.search.measured import scales_of
+from tte.pipeline import CompileOptions, prepare
+from tte.search.measured import Fold
 from tte.search.run import FIRMWARE_BYTES
 from tte.search.space import Space
-from tte.search.suffix import cut, features
-from tte.search.trial import Samples, make_trial, run_trial
+from tte.search.trial import run_trial
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 BOARD = "mps2-an500"
@@ -56,20 +55,13 @@ def accuracy(run: Run) -> float:
     """Of the test part, after training: the program of `tte compile`, from its last cut."""
     dataset = load_dataset(SHARED / "data" / run.data)
     options = CompileOptions(load_board(BOARD), classes=dataset.classes, seed=run.seed)
-    prepared = prepare(SHARED / "models" / f"{run.net}-int8-qdq.onnx", dataset, options)
+    model = SHARED / "models" / f"{run.net}-int8-qdq.onnx"
+    prepared = prepare(model, dataset, options)
     plan = plan_update(prepared.forward, run.spec)
-    suffix = cut(prepared, plan.updates[0].layer)
-    rho = scales_of(prepared, plan, options)
-    program = lower(suffix.prepared, plan, replace(options, stream=False), rho)
-    entry = prepared.input
-    transform = InputTransform(entry.scale, entry.zero_point, entry.mean, entry.std)
-    x, test = (
-        features(suffix.frozen, transform.quantize(part))
-        for part in (dataset.x_train, dataset.x_test)
-    )
-    order = sample_order(len(x), STEPS, run.seed)
-    outcome = run_trial(make_trial(program, order), Samples(x, dataset.y_train, test))
-    output = program.graph[program.graph.outputs[0]]
+    space = Space(prepared, options.board)
+    deepest = [*space.layers, space.head].index(plan.updates[0].layer)
+    outcome = run_trial(*Fold(model, dataset, options, space, deepest, run.seed).trial(plan, STEPS))
+    output = prepared.forward[prepared.forward.outputs[0]]
     assert output.quant is not None
     real = outcome.outputs * output.quant.scales(dataset.classes)
     return float((real.argmax(axis=1) == dataset.y_test).mean())
