@@ -77,7 +77,7 @@ typedef struct {
 } tte_phase_plane;
 
 static tte_phase_plane plan_plane(const tte_window *window, const tte_axis *y, const tte_axis *x,
-                            int16_t *scratch)
+                                  int16_t *scratch)
 {
     tte_phase_plane plane;
     plane.rows = plane.cols = 0;
@@ -272,7 +272,7 @@ static int is_supported(const tte_conv2d_grad_input_params *params)
            window->stride_w <= MAX_STRIDE && params->pre_shift <= TTE_GRAD_MAX_SHIFT;
 }
 
-/* For strides above 1 and whatever else tte_windows.h has no kernel for. */
+/* For whatever tte_windows.h has no kernel for, or no room. */
 static TTE_APART void run_phases(const tte_conv2d_grad_input_params *params,
                                  const int8_t *grad_output, const int8_t *weight,
                                  const int32_t *multipliers, const int8_t *addend,

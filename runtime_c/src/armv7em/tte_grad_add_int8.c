@@ -44,7 +44,7 @@ void tte_grad_add_int8(const tte_grad_add_params *params, const int8_t *a,
                 for (uint32_t j = 0; j < 8; j++) {
                     const int32_t kept = -(int32_t)(bits >> j & 1);
                     const int32_t sum = tte_round_high(a[j] * scale, m[j], addend[j] * scale,
-                                                            addend_multipliers[channel + j]);
+                                                       addend_multipliers[channel + j]);
                     grad_input[j] = tte_saturate_grad(sum & kept, &count);
                 }
                 addend += 8;

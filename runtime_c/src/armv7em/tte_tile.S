@@ -50,7 +50,6 @@
         .equ    MASK, FRAME + 44
         .equ    BIT, FRAME + 48
         .equ    SATURATIONS, FRAME + 48
-        .equ    SATURATIONS, FRAME + 48
         .equ    ADDEND, FRAME + 52
         .equ    ADDEND_MULTIPLIERS, FRAME + 56
         .equ    SHIFT, FRAME + 60
