@@ -89,7 +89,8 @@ BACKWARD = (
     pointwise(576, 160, 4), pointwise(96, 576, 4), pointwise(384, 96, 4), pointwise(96, 384, 4),
     pointwise(192, 48, 8), pointwise(48, 192, 8), depthwise(3, 1, 4, 576),
     depthwise(3, 1, 8, 192), depthwise(5, 1, 4, 384), depthwise(7, 1, 8, 160),
-    depthwise(7, 2, 8, 240),
+    depthwise(7, 2, 8, 240), depthwise(3, 1, 64, 16), depthwise(5, 1, 32, 16),
+    depthwise(7, 1, 32, 16), depthwise(3, 2, 64, 16),
 )  # fmt: skip
 UPDATES = (
     pointwise(16, 192, 8), pointwise(48, 240, 8), pointwise(12, 144, 8), pointwise(96, 384, 4),
@@ -127,7 +128,7 @@ def forward(
             whole_w * layer.stride + reach,
             layer.kernel,
             window.out_w,
-            0,
+            window.out_h if masked else 0,
         )
     return machine.instructions(
         "tte_depthwise_conv2d_int8" if layer.depthwise else "tte_conv2d_int8",
