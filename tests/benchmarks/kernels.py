@@ -20,7 +20,7 @@ from rich.table import Table
 
 from tests.kernel_machine import KernelMachine, kernel_machine
 from tte.ops import params
-from tte.ops.conv2d import product_scratch_bytes
+from tte.ops.conv2d import grad_product_scratch_bytes, product_scratch_bytes
 from tte.ops.depthwise_conv2d import (
     grad_input_scratch_bytes,
     planes_scratch_bytes,
@@ -156,7 +156,7 @@ def grad_input(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -
     """With a mask, without an addend; the gradients fill a third of int8."""
     window, size = layer.window, layer.size
     sums = layer.kernel**2 * (1 if layer.depthwise else layer.out_c)
-    scratch = max(4 * layer.in_c, product_scratch_bytes(layer.out_c, size * size))
+    scratch = max(4 * layer.in_c, grad_product_scratch_bytes(layer.out_c, size * size))
     if layer.depthwise:
         scratch = grad_input_scratch_bytes(size, size, layer.kernel, layer.kernel)
     return machine.instructions(

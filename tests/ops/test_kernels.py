@@ -219,12 +219,14 @@ def up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
+def tiles(k: int, n: int) -> int:
+    k = up(k, 4)
+    return min(max(16, 4096 // (8 * k + 32)), max(1, 1536 // k), up(n, 4) // 4)
+
+
 def product(k: int, n: int) -> int:
     """Scratch bytes, docs/kernels.md."""
-    k = up(k, 4)
-    tile = 8 * k + 32
-    tiles = min(max(16, 4096 // tile), max(1, 1536 // k), up(n, 4) // 4)
-    return tiles * tile + 4 * k + 44
+    return tiles(k, n) * (8 * up(k, 4) + 32) + 4 * up(k, 4) + 44
 
 
 def planes(rows: int, cols: int, kernel_w: int, n: int, mask_rows: int) -> int:
@@ -668,7 +670,8 @@ def grad_input_scratch(window: Window, trained: int) -> int:
     sums = 4 * (window.in_c + window.groups * trained)
     if window.kernel_h * window.kernel_w > 1:
         return sums
-    return max(sums, product(window.out_c, window.in_h * window.in_w))
+    columns = tiles(window.out_c, window.in_h * window.in_w) + 1
+    return max(sums, columns * 8 * up(window.out_c, 4))
 
 
 def check_conv2d_grad_input(window: Window, seed: int) -> None:

@@ -58,32 +58,42 @@ void tte_tile_2x4_masked_int8(const uint32_t *x, const uint32_t *weight,
     }
 }
 
-void tte_tile_2x4_grad(const uint32_t *x, const uint32_t *weight, const uint32_t *weight_end,
-                       int8_t *to, int8_t *to_end, uint32_t out_c, uint32_t pre_shift,
-                       uint32_t *saturations, const int8_t *addend,
-                       const int32_t *addend_multipliers, uint32_t shift, const uint8_t *mask,
-                       uint32_t mask_step)
+void tte_tile_4x4_grad(const tte_grad_tiles *tiles)
 {
-    const int32_t *finish = (const int32_t *)weight_end;
-    const int32_t scale = (int32_t)1 << pre_shift;
-    while (to != to_end) {
-        int32_t sums[8];
-        x = multiply(x, weight, weight_end, sums);
-        for (int32_t i = 0; i < 4; i++, to += out_c, mask += mask_step) {
-            for (int32_t row = 0; row < 2; row++) {
-                const int32_t bit = (int32_t)((uint32_t)*mask << shift >> (30 + row) & 1);
-                int64_t total = (int64_t)(sums[4 * row + i] * scale) * finish[row];
-                if (addend != NULL) {
-                    total += (int64_t)(addend[row] * scale) * addend_multipliers[row];
-                }
-                const int32_t value = bit * (int32_t)((total + ((int64_t)1 << 31)) >> 32);
-                const int32_t clamped = tte_clamp(value, -127, 127);
-                *saturations += clamped != value;
-                to[row] = (int8_t)clamped;
+    const uint32_t *x = tiles->x;
+    const uint8_t *mask = tiles->mask;
+    const int8_t *addend = tiles->addend;
+    const int32_t scale = (int32_t)1 << tiles->pre_shift;
+    int8_t *to = tiles->to;
+    do {
+        int32_t sums[4][4] = {{0}};
+        for (const uint32_t *pair = tiles->weight; pair != tiles->weight_end; pair += 4, x += 4) {
+            for (int32_t i = 0; i < 16; i++) {
+                sums[i / 4][i % 4] = tte_smlad(pair[i / 4], x[i % 4], sums[i / 4][i % 4]);
             }
-            addend = addend == NULL ? NULL : addend + out_c;
         }
-    }
+        if (tiles->mode == TTE_GRAD_SUMS) {
+            memcpy(tiles->sums, sums, sizeof sums);
+            return;
+        }
+        for (int32_t i = 0; i < 4; i++, to += tiles->step, mask += tiles->mask_step) {
+            for (int32_t column = 0; column < 4; column++) {
+                const int32_t multiplier = tiles->multipliers[column];
+                int32_t value = tte_smmulr(sums[column][i], multiplier);
+                if (tiles->mode == TTE_GRAD_SCALED) {
+                    int64_t total = (int64_t)(sums[column][i] * scale) * multiplier;
+                    total += (int64_t)(addend[column] * scale) * tiles->addend_multipliers[column];
+                    value = (int32_t)((total + ((int64_t)1 << 31)) >> 32);
+                }
+                if (((uint32_t)*mask << tiles->shift >> (16 + column) & 1) == 0) {
+                    value = 0;
+                }
+                to[column] = (int8_t)tte_clamp(value, -127, 127);
+                *tiles->saturations += to[column] != value;
+            }
+            addend += tiles->mode == TTE_GRAD_SCALED ? tiles->step : 0;
+        }
+    } while (to != tiles->to_end);
 }
 
 void tte_widen_quads_4(const int8_t *const *rows, uint32_t offset, uint32_t *tile,
@@ -148,19 +158,19 @@ void tte_widen_quads_columns_2(const int8_t *column, int32_t row_elems, uint32_t
     }
 }
 
-void tte_widen_quads_column(const int8_t *column, int32_t row_elems, uint32_t *pairs,
-                            uint32_t *pairs_end)
+void tte_widen_quads_column(const int8_t *column, int32_t row_elems, uint32_t *tile,
+                            uint32_t *tile_end)
 {
-    for (; pairs != pairs_end; pairs += 4, column += 4 * row_elems) {
+    for (; tile != tile_end; tile += 8, column += 4 * row_elems) {
         for (int32_t i = 0; i < 2; i++) {
             const int8_t *near = column + i * row_elems;
-            pairs[2 * i] = tte_pkhbt((uint32_t)near[0], (uint32_t)near[2 * row_elems]);
+            tile[4 * i] = tte_pkhbt((uint32_t)near[0], (uint32_t)near[2 * row_elems]);
         }
     }
 }
 
-void tte_widen_quads_columns_4(const int8_t *column, int32_t row_elems, uint32_t offset,
-                               uint32_t *tile, uint32_t *tile_end)
+void tte_widen_quads_columns_4(const int8_t *column, int32_t row_elems, uint32_t *tile,
+                               uint32_t *tile_end, uint32_t offset)
 {
     for (; tile != tile_end; tile += 8, column += 4 * row_elems) {
         for (int32_t i = 0; i < 4; i++) {

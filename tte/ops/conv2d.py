@@ -269,10 +269,22 @@ def trained_args(channels: Sequence[int], trained: Sequence[str]) -> tuple[Arg, 
 def product_scratch_bytes(k: int, columns: int) -> int:
     """What a fast kernel needs for sums of k products, `columns` of them in a row of the result:
     tiles of four columns of int16, two rows of weights, sums (armv7em/tte_tile.h)."""
-    padded = -(-k // 4) * 4
-    tile = 8 * padded + 32
-    tiles = min(max(16, 4096 // tile), max(1, 1536 // padded), -(-columns // 4))
-    return tiles * tile + 4 * padded + 44
+    return _tiles(k, columns) * (8 * _padded(k) + 32) + 4 * _padded(k) + 44
+
+
+def grad_product_scratch_bytes(k: int, columns: int) -> int:
+    """The same for the gradients of inputs: one more tile for four columns of weights."""
+    return (_tiles(k, columns) + 1) * 8 * _padded(k)
+
+
+def _padded(k: int) -> int:
+    return -(-k // 4) * 4
+
+
+def _tiles(k: int, columns: int) -> int:
+    """At most, in a block."""
+    small = 4096 // (8 * _padded(k) + 32)
+    return min(max(16, small), max(1, 1536 // _padded(k)), -(-columns // 4))
 
 
 def scratch_bytes(op: Op, graph: Graph) -> int:
@@ -340,7 +352,7 @@ def grad_input_scratch(op: Op, graph: Graph) -> int:
     in_h, in_w, in_c = hwc(graph[op.outputs[0]].type)
     product = 0
     if op.attrs.window.kernel == (1, 1):
-        product = product_scratch_bytes(hwc(graph[op.inputs[0]].type)[2], in_h * in_w)
+        product = grad_product_scratch_bytes(hwc(graph[op.inputs[0]].type)[2], in_h * in_w)
     return max(4 * (in_c + op.attrs.window.groups * len(op.attrs.channels)), product)
 
 

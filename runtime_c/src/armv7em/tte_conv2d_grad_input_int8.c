@@ -2,7 +2,7 @@
  *
  * grad_input[p][i] = requantise(sum over o of weight[o][i] * grad_output[p][o] + addend), 0 where
  * the mask bit is 0: for 1x1 kernels the product of the weights' columns and the gradients' rows,
- * in tiles of 2 input channels and 4 pixels (tte_tile.h). weight [out_c][in_c], NHWC. Other kernels
+ * in tiles of 4 input channels and 4 pixels (tte_tile.h). weight [out_c][in_c], NHWC. Other kernels
  * and single pixels are left to the portable kernel. One rounding, half up: SMMULR.
  * Source: docs/numerics.md, section 2; docs/performance.md.
  */
@@ -46,48 +46,59 @@ void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
 
     const int32_t trained_c = trained == NULL ? 0 : params->trained_c;
     const tte_product product = tte_plan_product(out_c, (pixels + 3) / 4, scratch);
-    /* Two channels whose gradients go from the tiles to where they belong. */
+    const int32_t tile_words = product.k * 2;
+    uint32_t *const columns = product.x + product.tiles * tile_words;
     static const uint8_t all = 0xFF;
-    const int plain = (params->pre_shift == 0 || addend != NULL) &&
-                      (mask == NULL || in_c % 8 == 0);
-    int32_t count;
+    static const int32_t nothing[4] = {0};
+    /* Whether four channels of four pixels go from the sums to where they belong. */
+    const int whole = mask == NULL || in_c % 8 == 0;
+    const int plain = params->pre_shift == 0 && addend == NULL;
+    int32_t sums[16], count;
+    tte_grad_tiles tiles;
 
-    tte_start(&product, 0, 0);
+    tiles.weight = columns;
+    tiles.weight_end = columns + tile_words;
+    tiles.saturations = saturations;
+    tiles.step = window->in_c;
+    tiles.pre_shift = params->pre_shift;
+    tiles.mask_step = mask == NULL ? 0 : window->in_c / 8u;
+    tiles.sums = sums;
     for (int32_t pixel = 0; pixel < pixels; pixel += count) {
         count = pixels - pixel < product.tiles * 4 ? pixels - pixel : product.tiles * 4;
         tte_widen_rows(grad_output + pixel * out_c, out_c, count, out_c, 0, &product);
         int32_t merged = 0; /* trained channels so far */
-        for (int32_t i = 0; i < in_c; i += 2) {
-            tte_widen_columns_2(weight + i, in_c, in_c - i, out_c, product.weight + 8);
-            for (; merged < trained_c && channels[merged] < i + 2; merged++) {
+        for (int32_t i = 0; i < in_c; i += 4) {
+            tte_widen_columns_4(weight + i, in_c, in_c - i, out_c, 0, columns);
+            for (; merged < trained_c && channels[merged] < i + 4; merged++) {
                 tte_widen_column(trained + merged, trained_c, out_c, channels[merged] - i,
-                                 product.weight + 8);
+                                 columns);
             }
-            const int32_t channels_left = in_c - i, first = pixel * in_c + i;
-            const int32_t at_once = plain && channels_left > 1 ? count & ~3 : 0;
+            const int32_t first = pixel * in_c + i, left = in_c - i;
+            const int32_t at_once = whole && left >= 4 ? count & ~3 : 0;
+            tiles.x = product.x;
+            tiles.to = grad_input + first;
+            tiles.to_end = tiles.to + at_once * in_c;
+            tiles.mask = mask == NULL ? &all : mask + first / 8;
+            tiles.shift = 16u - (uint32_t)(i & 4);
+            tiles.mode = plain ? TTE_GRAD_PLAIN : TTE_GRAD_SCALED;
+            tiles.multipliers = left < 4 ? nothing : multipliers + i;
+            tiles.addend = addend == NULL ? tiles.to : addend + first;
+            tiles.addend_multipliers = addend == NULL ? nothing : addend_multipliers + i;
             if (at_once > 0) {
-                product.finish[0] = multipliers[i];
-                product.finish[1] = multipliers[i + 1];
-                tte_tile_2x4_grad(product.x, product.weight, product.weight_end,
-                                  grad_input + first, grad_input + first + at_once * in_c,
-                                  window->in_c, params->pre_shift, saturations,
-                                  addend == NULL ? NULL : addend + first,
-                                  addend == NULL ? NULL : addend_multipliers + i,
-                                  30 - (first & 7), mask == NULL ? &all : mask + first / 8,
-                                  mask == NULL ? 0 : window->in_c / 8u);
+                tte_tile_4x4_grad(&tiles);
             }
-            if (at_once < count) {
-                tte_tile_2x4(product.x + at_once / 4 * product.k * 2, product.weight,
-                             product.weight_end, product.sums,
-                             product.sums + (count - at_once + 3) / 4 * 8);
-                for (int32_t j = at_once; j < count; j++) {
-                    const int32_t *sum = product.sums + (j - at_once) / 4 * 8 + j % 4;
-                    for (int32_t k = i; k < in_c && k < i + 2; k++, sum += 4) {
-                        const uint32_t index = (uint32_t)(first + (j * in_c + k - i));
-                        grad_input[index] = tte_grad_value(
-                            *sum, multipliers[k], addend, addend_multipliers, (uint32_t)k, mask,
-                            index, params->pre_shift, saturations);
-                    }
+            tiles.mode = TTE_GRAD_SUMS;
+            tiles.x += at_once / 4 * tile_words;
+            for (int32_t j = at_once; j < count; j++) {
+                if (j % 4 == 0) {
+                    tte_tile_4x4_grad(&tiles);
+                    tiles.x += tile_words;
+                }
+                for (int32_t k = i; k < in_c && k < i + 4; k++) {
+                    const uint32_t index = (uint32_t)(first + (j * in_c + k - i));
+                    grad_input[index] = tte_grad_value(
+                        sums[(k - i) * 4 + j % 4], multipliers[k], addend, addend_multipliers,
+                        (uint32_t)k, mask, index, params->pre_shift, saturations);
                 }
             }
         }

@@ -20,9 +20,9 @@
 \name:
         .endm
 
-@ Two k of 2 x 4 products.
-        .macro  pair
-        ldrd    r12, lr, [r1], #8
+@ Two k of 2 x 4 products; the next weights of the two rows are so many bytes on.
+        .macro  pair weights_step=8
+        ldrd    r12, lr, [r1], #\weights_step
         ldrd    r2, r3, [r0], #8
         smlad   r4, r12, r2, r4
         smlad   r8, lr, r2, r8
@@ -49,11 +49,6 @@
         .equ    OUT_C, FRAME + 40
         .equ    MASK, FRAME + 44
         .equ    BIT, FRAME + 48
-        .equ    SATURATIONS, FRAME + 48
-        .equ    ADDEND, FRAME + 52
-        .equ    ADDEND_MULTIPLIERS, FRAME + 56
-        .equ    SHIFT, FRAME + 60
-        .equ    GRAD_MASK, FRAME + 64   @ and its step
 
 @ One turn is 16 pairs; the first leaves out those that there are too many.
         .macro  enter
@@ -186,46 +181,80 @@
         leave
         .size   tte_tile_2x4_masked_int8, . - tte_tile_2x4_masked_int8
 
-@ \a and \b, 0 where their bit of \bits is 0; r2 moves them to the top two.
-        .macro  select a, b, bits:vararg
-        ldrb    r3, [\bits]
-        lsl     r3, r3, r2
-        sbfx    r12, r3, #30, #1
-        and     \a, \a, r12
-        and     \b, \b, r3, asr #31
+@ ---- gradients: four columns of weights -------------------------------------------------------
+@ A tile of x meets the first two columns, then the other two, so that at last four channels of a
+@ pixel are a word. Until the last step a gradient is stored 127 above what it is: USAT clamps that
+@ to 0 .. 255 and leaves in the Q flag whether it had to, UQADD8 1 clamps to 1 .. 255, and USADA8
+@ sees by the sum of the differences, which are 1 for all but 255, whether that was needed. SEL takes
+@ a byte where the mask bit, one of the GE flags, is 1.
+
+@ The frame: zeros that the sums start with, four pixels of each column before they are clamped,
+@ those of the first two columns after it; then the tte_grad_tiles struct; then the multipliers,
+@ where the loop is entered, the third column, and what add_scaled needs.
+        .equ    VALUES, 32
+        .equ    CLAMPED, 96
+        .equ    TILES, 112
+        .equ    X, TILES
+        .equ    COLUMNS, TILES + 4
+        .equ    COLUMNS_END, TILES + 8
+        .equ    COUNTED, TILES + 12
+        .equ    TO, TILES + 16
+        .equ    STEP, TILES + 20
+        .equ    PRE_SHIFT, TILES + 24
+        .equ    TO_END, TILES + 28
+        .equ    BITS, TILES + 32
+        .equ    BITS_STEP, TILES + 36
+        .equ    BITS_SHIFT, TILES + 40
+        .equ    MODE, TILES + 44
+        .equ    ADDENDS, TILES + 52
+        .equ    ADDEND_FACTORS, TILES + 56
+        .equ    SUMS, TILES + 60
+        .equ    FACTORS, TILES + 64
+        .equ    START, TILES + 80
+        .equ    THIRD, TILES + 84
+        .equ    BACK, TILES + 88
+        .equ    COLUMN, TILES + 92
+        .equ    GRAD_FRAME, TILES + 96
+
+@ r4..r11, gradients of two columns, from their sums: the columns' multipliers are at \factors.
+        .macro  requantise_grads factors, otherwise
+        ldr     r2, [sp, #MODE]
+        cmp     r2, #0
+        bne     \otherwise
+        ldrd    r2, r3, [sp, #\factors]
+        mov     r12, #127
+        .irp    r, 4, 5, 6, 7
+        smmlar  r\r, r\r, r2, r12
+        .endr
+        .irp    r, 8, 9, 10, 11
+        smmlar  r\r, r\r, r3, r12
+        .endr
         .endm
 
-        .macro  check a, b, c, d
-        add     r0, \a, #127
-        add     r1, \b, #127
-        add     r2, \c, #127
-        add     r3, \d, #127
-        cmp     r0, #254
-        ittt    ls
-        cmpls   r1, #254
-        cmpls   r2, #254
-        cmpls   r3, #254
-        bhi     4f
+@ Keeps r4..r11; r4..r7 = four pixels of two columns, clamped.
+        .macro  clamp_grads values
+        add     r2, sp, #\values
+        stm     r2, {r4-r11}
+        .irp    r, 4, 5, 6, 7, 8, 9, 10, 11
+        usat    r\r, #8, r\r
+        .endr
+        orr     r4, r4, r8, lsl #8
+        orr     r5, r5, r9, lsl #8
+        orr     r6, r6, r10, lsl #8
+        orr     r7, r7, r11, lsl #8
         .endm
 
-@ Clamped to +-127, and counted in r1.
-        .macro  saturate value
-        add     r2, \value, #127
-        cmp     r2, #254
-        bls     5f
-        adds    r1, r1, #1
-        cmp     \value, #0
-        ite     lt
-        mvnlt   \value, #126
-        movge   \value, #127
-5:
-        .endm
-
-@ The sums of a row, r2 their multiplier, plus addends from r0 on, r3 theirs, all shifted left by
-@ pre_shift, which lies behind out_c; rounded once.
+@ The sums of column number r3 and its addends, shifted left by pre_shift, times their multipliers;
+@ rounded once.
         .macro  add_scaled sums:vararg
+        ldr     r0, [sp, #ADDENDS]
+        ldr     r1, [sp, #ADDEND_FACTORS]
+        add     r2, sp, #FACTORS
+        add     r0, r0, r3
+        ldr     r2, [r2, r3, lsl #2]
+        ldr     r3, [r1, r3, lsl #2]
         .irp    r, \sums
-        ldrd    r1, r12, [sp, #OUT_C]
+        ldrd    r1, r12, [sp, #STEP]
         ldrsb   lr, [r0]
         add     r0, r0, r1
         lsl     lr, lr, r12
@@ -233,61 +262,174 @@
         smull   r1, r12, lr, r3
         smlal   r1, r12, r\r, r2
         add     r\r, r12, r1, lsr #31
+        add     r\r, r\r, #127
         .endr
         .endm
 
-@ void tte_tile_2x4_grad(x, weight, weight_end, to, to_end, out_c, pre_shift, saturations, addend,
-@                        addend_multipliers, shift, mask, mask_step)
-        function tte_tile_2x4_grad
-        enter
-        multiply
-        str     r0, [sp, #NEXT]
-        ldr     r0, [sp, #ADDEND]
-        cmp     r0, #0
-        bne     6f
-        ldrd    r2, r3, [r1]
-        .irp    r, 4, 5, 6, 7
-        smmulr  r\r, r\r, r2
+@ void tte_tile_4x4_grad(const tte_grad_tiles *tiles)
+        function tte_tile_4x4_grad
+        push    {r4-r11, lr}
+        sub     sp, sp, #GRAD_FRAME
+        add     r9, sp, #TILES
+        ldm     r0!, {r1-r8}
+        stm     r9!, {r1-r8}
+        add     r10, r2, #8
+        subs    r11, r2, r3             @ -16 * pairs
+        ldm     r0, {r1-r8}
+        stm     r9!, {r1-r8}
+        ldm     r5, {r1-r4}
+        asrs    r11, r11, #4
+        and     r11, r11, #15           @ left out in the first turn
+        movs    r6, #PAIR_BYTES
+        adr     r5, 2f
+        mla     r5, r11, r6, r5
+        adds    r5, r5, #1              @ Thumb
+        mov     r6, r10
+        stm     r9, {r1-r6}
+        movs    r4, #0
+        .irp    r, 5, 6, 7, 8, 9, 10, 11
+        mov     r\r, r4
         .endr
+        stm     sp, {r4-r11}
+        msr     APSR_nzcvq, r4
+@ The next tile.
+1:      ldr     r0, [sp, #X]
+        ldr     r1, [sp, #COLUMNS]
+        ldm     sp, {r4-r11}
+        ldr     pc, [sp, #START]
+        .p2align 2
+2:      .rept   16
+        pair    16
+        .endr
+        ldr     r2, [sp, #COLUMNS_END]
+        cmp     r1, r2
+        blo     2b
+        bne     4f
+@ Two columns, and on to the others, which end 8 bytes later.
+        requantise_grads FACTORS, 7f
+3:      clamp_grads VALUES
+        strd    r4, r5, [sp, #CLAMPED]
+        strd    r6, r7, [sp, #CLAMPED + 8]
+        ldr     r0, [sp, #X]
+        ldr     r1, [sp, #THIRD]
+        ldm     sp, {r4-r11}
+        ldr     pc, [sp, #START]
+@ r4..r7 = four columns of a pixel each
+4:      str     r0, [sp, #X]
+        requantise_grads FACTORS + 8, 8f
+5:      clamp_grads VALUES + 32
+        ldrd    r0, r1, [sp, #CLAMPED]
+        ldrd    r2, r3, [sp, #CLAMPED + 8]
+        orr     r4, r0, r4, lsl #16
+        orr     r5, r1, r5, lsl #16
+        orr     r6, r2, r6, lsl #16
+        orr     r7, r3, r7, lsl #16
+        mov     r8, #0x01010101
+        mvn     r12, #15
+        uqadd8  r0, r4, r8
+        uqadd8  r1, r5, r8
+        uqadd8  r2, r6, r8
+        uqadd8  r3, r7, r8
+        usada8  r12, r0, r4, r12
+        usada8  r12, r1, r5, r12
+        usada8  r12, r2, r6, r12
+        usada8  r12, r3, r7, r12
+        .irp    r, 0, 1, 2, 3
+        eor     r\r, r\r, #0x80808080
+        .endr
+@ The mask.
+        ldrd    r4, r5, [sp, #BITS]
+        ldr     r6, [sp, #BITS_SHIFT]
+        movs    r7, #0
+        ldrb    r8, [r4]
+        ldrb    r9, [r4, r5]
+        add     r4, r4, r5, lsl #1
+        ldrb    r10, [r4]
+        ldrb    r11, [r4, r5]
+        add     r4, r4, r5, lsl #1
+        str     r4, [sp, #BITS]
         .irp    r, 8, 9, 10, 11
-        smmulr  r\r, r\r, r3
+        lsl     r\r, r\r, r6
         .endr
-3:      ldrd    r0, r1, [sp, #GRAD_MASK]
-        ldr     r2, [sp, #SHIFT]
-        select  r4, r8, r0
-        select  r5, r9, r0, r1
-        add     r0, r0, r1, lsl #1
-        select  r6, r10, r0
-        select  r7, r11, r0, r1
-        add     r0, r0, r1, lsl #1
-        str     r0, [sp, #GRAD_MASK]
-        check   r4, r5, r6, r7
-        check   r8, r9, r10, r11
-2:      store
-        ldr     r0, [sp, #NEXT]
+        msr     APSR_g, r8
+        sel     r0, r0, r7
+        msr     APSR_g, r9
+        sel     r1, r1, r7
+        msr     APSR_g, r10
+        sel     r2, r2, r7
+        msr     APSR_g, r11
+        sel     r3, r3, r7
+        ldrd    r8, r9, [sp, #TO]
+        str     r0, [r8]
+        str     r1, [r8, r9]
+        add     r8, r8, r9, lsl #1
+        str     r2, [r8]
+        str     r3, [r8, r9]
+        add     r8, r8, r9, lsl #1
+        str     r8, [sp, #TO]
+        mrs     r0, APSR
+        and     r0, r0, #1 << 27
+        orrs    r0, r0, r12
+        bne     9f
+6:      ldr     r1, [sp, #TO_END]
+        cmp     r8, r1
         bne     1b
-        leave
-4:      ldr     r0, [sp, #SATURATIONS]
-        ldr     r1, [r0]
-        .irp    r, 4, 5, 6, 7, 8, 9, 10, 11
-        saturate r\r
-        .endr
-        str     r1, [r0]
-        b       2b
-6:      ldr     r3, [sp, #ADDEND_MULTIPLIERS]
-        ldr     r2, [r1]
-        ldr     r3, [r3]
-        add_scaled 4, 5, 6, 7
-        ldr     r1, [sp, #ADDEND]
-        str     r0, [sp, #ADDEND]
-        add     r0, r1, #1
-        ldr     r3, [sp, #ADDEND_MULTIPLIERS]
-        ldr     r2, [sp, #WEIGHT_END]
-        ldr     r2, [r2, #4]
-        ldr     r3, [r3, #4]
-        add_scaled 8, 9, 10, 11
+        add     sp, sp, #GRAD_FRAME
+        pop     {r4-r11, pc}
+@ With addends and shifts, or only the sums.
+7:      movs    r3, #0
+        bl      10f
         b       3b
-        .size   tte_tile_2x4_grad, . - tte_tile_2x4_grad
+8:      movs    r3, #2
+        bl      10f
+        cmp     r2, #2
+        beq     12f
+        ldr     r0, [sp, #ADDENDS]
+        ldr     r1, [sp, #STEP]
+        add     r0, r0, r1, lsl #2
+        str     r0, [sp, #ADDENDS]
+        b       5b
+10:     cmp     r2, #2
+        it      eq
+        bxeq    lr
+        strd    lr, r3, [sp, #BACK]
+        add_scaled 4, 5, 6, 7
+        ldr     r3, [sp, #COLUMN]
+        adds    r3, r3, #1
+        add_scaled 8, 9, 10, 11
+        ldr     r2, [sp, #MODE]
+        ldr     pc, [sp, #BACK]
+12:     ldr     r0, [sp, #SUMS]
+        add     r1, r0, #32
+        stm     r1, {r4-r11}
+        add     r1, sp, #VALUES
+        ldm     r1, {r4-r11}
+        stm     r0, {r4-r11}
+        add     sp, sp, #GRAD_FRAME
+        pop     {r4-r11, pc}
+@ Counts what does not fit of the tile; r4, r5 = mask behind it, its step; r6 = shift, r7 = 0
+9:      msr     APSR_nzcvq, r7
+        sub     r4, r4, r5, lsl #2
+        ldr     r0, [sp, #COUNTED]
+        ldr     r1, [r0]
+        add     r2, sp, #VALUES
+        add     r7, r2, #16
+11:     ldrb    r9, [r4]
+        add     r4, r4, r5
+        lsl     r9, r9, r6
+        .irp    column, 0, 1, 2, 3
+        ldr     r10, [r2, #16 * \column]
+        cmp     r10, #254
+        ubfx    r10, r9, #16 + \column, #1
+        it      hi
+        addhi   r1, r1, r10
+        .endr
+        adds    r2, r2, #4
+        cmp     r2, r7
+        bne     11b
+        str     r1, [r0]
+        b       6b
+        .size   tte_tile_4x4_grad, . - tte_tile_4x4_grad
 
 @ Four words of int8 in r4..r7 to pairs at r12; the offset is in lr.
         .macro  widen_words
@@ -321,17 +463,17 @@
         pop     {r3-r11, pc}
         .size   tte_widen_quads_4, . - tte_widen_quads_4
 
-@ Four times \body, which has so many wide instructions and writes 16 bytes from r2 on to r3; the
-@ first turn leaves out those that there are too many.
-        .macro  by_fours body, instructions
-        subs    r4, r2, r3              @ -16 * quads
-        asrs    r4, r4, #4
+@ Four times \body, which has so many wide instructions and writes 2^\log2_bytes bytes from r2 on to
+@ r3; the first turn leaves out those that there are too many.
+        .macro  by_fours body, instructions, log2_bytes
+        subs    r4, r2, r3
+        asrs    r4, r4, #\log2_bytes
         and     r4, r4, #3
         movs    r5, #4 * \instructions
-        adr     r12, 1f
-        mla     r12, r4, r5, r12
-        adds    r12, r12, #1            @ Thumb
-        bx      r12
+        adr     r6, 1f
+        mla     r6, r4, r5, r6
+        adds    r6, r6, #1              @ Thumb
+        bx      r6
         .p2align 2
 1:      .rept   4
         \body
@@ -353,7 +495,7 @@
 @ void tte_widen_quads_2(const int8_t *row_0, const int8_t *row_1, pairs, pairs_end)
         function tte_widen_quads_2
         push    {r4-r9}
-        by_fours quad_of_rows, 7
+        by_fours quad_of_rows, 7, 4
         pop     {r4-r9}
         bx      lr
         .size   tte_widen_quads_2, . - tte_widen_quads_2
@@ -377,40 +519,43 @@
         function tte_widen_quads_columns_2
         push    {r4-r9}
         add     r9, r1, r1, lsl #1
-        by_fours quad_of_columns, 12
+        by_fours quad_of_columns, 12, 4
         pop     {r4-r9}
         bx      lr
         .size   tte_widen_quads_columns_2, . - tte_widen_quads_columns_2
 
-@ void tte_widen_quads_columns_4(const int8_t *column, row_elems, offset, tile, tile_end)
-        function tte_widen_quads_columns_4
-        push    {r4-r11, lr}
-        add     lr, r1, r1, lsl #1
-1:      ldr     r4, [r0]
+@ Four rows of four columns; r1 is from a row to the next, r12 three times that, lr the offset.
+        .macro  quad_of_four_columns
+        ldr.w   r4, [r0]
         ldr     r8, [r0, r1]
         ldr     r6, [r0, r1, lsl #1]
-        ldr     r10, [r0, lr]
-        add     r0, r0, r1, lsl #2
-        pkhbt   r5, r4, r6, lsl #16
-        pkhtb   r7, r6, r4, asr #16
+        ldr     r10, [r0, r12]
+        add.w   r0, r0, r1, lsl #2
+        pkhbt   r5, r4, r6, lsl #16     @ columns 0, 1 of rows 0, 2
+        pkhtb   r7, r6, r4, asr #16     @ columns 2, 3 of these
         pkhbt   r9, r8, r10, lsl #16
         pkhtb   r11, r10, r8, asr #16
-        sxtab16 r4, r2, r5
-        sxtab16 r5, r2, r5, ror #8
-        sxtab16 r6, r2, r7
-        sxtab16 r7, r2, r7, ror #8
-        sxtab16 r8, r2, r9
-        sxtab16 r9, r2, r9, ror #8
-        sxtab16 r10, r2, r11
-        sxtab16 r11, r2, r11, ror #8
-        stm     r3!, {r4-r11}
-        ldr     r4, [sp, #36]
-        cmp     r3, r4
-        bne     1b
+        sxtab16 r4, lr, r5
+        sxtab16 r5, lr, r5, ror #8
+        sxtab16 r6, lr, r7
+        sxtab16 r7, lr, r7, ror #8
+        sxtab16 r8, lr, r9
+        sxtab16 r9, lr, r9, ror #8
+        sxtab16 r10, lr, r11
+        sxtab16 r11, lr, r11, ror #8
+        stm     r2!, {r4-r11}
+        .endm
+
+@ void tte_widen_quads_columns_4(const int8_t *column, row_elems, tile, tile_end, offset)
+        function tte_widen_quads_columns_4
+        push    {r4-r11, lr}
+        ldr     lr, [sp, #36]
+        add     r12, r1, r1, lsl #1
+        by_fours quad_of_four_columns, 18, 5
         pop     {r4-r11, pc}
         .size   tte_widen_quads_columns_4, . - tte_widen_quads_columns_4
 
-@ void tte_widen_quads_column(const int8_t *column, row_elems, pairs, pairs_end)
+@ void tte_widen_quads_column(const int8_t *column, row_elems, tile, tile_end)
         function tte_widen_quads_column
         push    {r4-r7}
         add     r12, r1, r1, lsl #1
@@ -422,8 +567,8 @@
         pkhbt   r4, r4, r6, lsl #16
         pkhbt   r5, r5, r7, lsl #16
         str     r4, [r2]
-        str     r5, [r2, #8]
-        adds    r2, r2, #16
+        str     r5, [r2, #16]
+        adds    r2, r2, #32
         cmp     r2, r3
         bne     1b
         pop     {r4-r7}

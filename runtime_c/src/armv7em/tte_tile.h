@@ -32,15 +32,34 @@ void tte_tile_2x4_masked_int8(const uint32_t *x, const uint32_t *weight,
                               const uint32_t *weight_end, int8_t *y, int8_t *y_end, uint32_t out_c,
                               uint8_t *mask, uint32_t bit);
 
-/* The same as gradients: no zero point, 0 where the bit of the mask is 0, clamped to +-127 and
- * counted; with an addend, which lies in its map like `to`,
- * round((sum * multiplier + addend * its multiplier) * 2^(pre_shift - 32)). Without one pre_shift
- * is 0. `shift` moves the bits of the two rows to the top of a word. */
-void tte_tile_2x4_grad(const uint32_t *x, const uint32_t *weight, const uint32_t *weight_end,
-                       int8_t *to, int8_t *to_end, uint32_t out_c, uint32_t pre_shift,
-                       uint32_t *saturations, const int8_t *addend,
-                       const int32_t *addend_multipliers, uint32_t shift, const uint8_t *mask,
-                       uint32_t mask_step);
+/* Tiles of 4 columns of weights by 4 of x: the gradients of four channels of four pixels. Weights are
+ * a tile like one of x. Gradients are 0 where the bit of the mask is 0, clamped to +-127 and counted.
+ * The kernel counts on the order of fields. */
+typedef struct {
+    const uint32_t *x;
+    const uint32_t *weight, *weight_end;
+    uint32_t *saturations;
+    int8_t *to;
+    uint32_t step; /* bytes from a pixel to the next, of `to` and of addends */
+    uint32_t pre_shift;
+    int8_t *to_end;
+    const uint8_t *mask;
+    uint32_t mask_step;
+    uint32_t shift; /* moves the first channel's mask bit to bit 16 */
+    uint32_t mode;
+    const int32_t *multipliers;
+    const int8_t *addend;
+    const int32_t *addend_multipliers;
+    int32_t *sums;
+} tte_grad_tiles;
+
+enum {
+    TTE_GRAD_PLAIN,  /* round(sum * multiplier / 2^32) */
+    TTE_GRAD_SCALED, /* round((sum * multiplier + addend * its multiplier) * 2^(pre_shift - 32)) */
+    TTE_GRAD_SUMS    /* of one tile, sums[channel][pixel], and no gradients */
+};
+
+void tte_tile_4x4_grad(const tte_grad_tiles *tiles);
 
 /* Whole words of int8 rows, to their tile or pairs; at least one. */
 void tte_widen_quads_4(const int8_t *const *rows, uint32_t offset, uint32_t *tile,
@@ -60,14 +79,14 @@ void tte_widen_rgb_windows(const int8_t *x, int32_t row_elems, uint32_t offset, 
 
 /* Four elements at a time of neighbouring columns, whose rows are `row_elems` apart; at least one
  * time. */
-void tte_widen_quads_columns_4(const int8_t *column, int32_t row_elems, uint32_t offset,
-                               uint32_t *tile, uint32_t *tile_end);
+void tte_widen_quads_columns_4(const int8_t *column, int32_t row_elems, uint32_t *tile,
+                               uint32_t *tile_end, uint32_t offset);
 void tte_widen_quads_columns_2(const int8_t *column, int32_t row_elems, uint32_t *pairs,
                                uint32_t *pairs_end);
 
-/* One column to every other word of the pairs. */
-void tte_widen_quads_column(const int8_t *column, int32_t row_elems, uint32_t *pairs,
-                            uint32_t *pairs_end);
+/* One column to every fourth word of a tile. */
+void tte_widen_quads_column(const int8_t *column, int32_t row_elems, uint32_t *tile,
+                            uint32_t *tile_end);
 
 /* The scratch of a product with `k` products a sum and `tiles` tiles of x in all, dealt out to
  * blocks of about the same size. */
@@ -166,19 +185,6 @@ static inline void tte_set_pair(uint32_t *pairs, int32_t row, int32_t k, int8_t 
     memcpy((char *)pairs + 2 * place, &wide, sizeof wide);
 }
 
-/* The products of one of the two rows become a column of `count` elements. */
-static inline void tte_widen_column(const int8_t *column, int32_t row_elems, int32_t count,
-                                    int32_t row, uint32_t *pairs)
-{
-    const int32_t whole = count & ~3;
-    if (whole > 0) {
-        tte_widen_quads_column(column, row_elems, pairs + row, pairs + row + whole);
-    }
-    for (int32_t k = whole; k < count; k++) {
-        tte_set_pair(pairs, row, k, column[k * row_elems]);
-    }
-}
-
 /* The pairs of two columns of `count` elements. There are `left` columns from the first one on;
  * with only one left the second is the same again. */
 static inline void tte_widen_columns_2(const int8_t *column, int32_t row_elems, int32_t left,
@@ -203,13 +209,14 @@ static inline void tte_widen_columns_2(const int8_t *column, int32_t row_elems, 
     }
 }
 
-/* One tile of x from four columns of `count` elements, as tte_widen_4() from rows. */
+/* One tile from four columns of `count` elements, as tte_widen_4() from rows. There are `left` columns
+ * from the first one on; the last is repeated. */
 static inline void tte_widen_columns_4(const int8_t *column, int32_t row_elems, int32_t left,
                                        int32_t count, uint32_t offset, uint32_t *tile)
 {
     const int32_t whole = left >= 4 ? count & ~3 : 0;
     if (whole > 0) {
-        tte_widen_quads_columns_4(column, row_elems, offset, tile, tile + 2 * whole);
+        tte_widen_quads_columns_4(column, row_elems, tile, tile + 2 * whole, offset);
     }
     for (int32_t k = whole; k < count; k += 4) {
         for (int32_t i = 0; i < 4; i++) {
@@ -221,6 +228,25 @@ static inline void tte_widen_columns_4(const int8_t *column, int32_t row_elems, 
             tile[2 * k + i] = tte_sxtab16(offset, word);
             tile[2 * k + 4 + i] = tte_sxtab16_ror8(offset, word);
         }
+    }
+}
+
+/* Column i of a tile becomes one of `count` elements. */
+static inline void tte_widen_column(const int8_t *column, int32_t row_elems, int32_t count,
+                                    int32_t i, uint32_t *tile)
+{
+    const int32_t whole = count & ~3;
+    tile += i;
+    if (whole > 0) {
+        tte_widen_quads_column(column, row_elems, tile, tile + 2 * whole);
+    }
+    if (whole < count) {
+        uint32_t word = 0;
+        for (int32_t k = whole; k < count; k++) {
+            word |= (uint32_t)(uint8_t)column[k * row_elems] << (8 * (k - whole));
+        }
+        tile[2 * whole] = tte_sxtb16(word);
+        tile[2 * whole + 4] = tte_sxtb16_ror8(word);
     }
 }
 
