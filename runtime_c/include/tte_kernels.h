@@ -165,8 +165,8 @@ void tte_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
                                 const int32_t *addend_multipliers, const uint8_t *mask,
                                 int8_t *grad_input, uint32_t *saturations, int32_t *scratch);
 
-/* grad_input may be grad_output (both start at the same byte): a channel's sums are complete
- * before it is written. scratch: int32_t[in_h * in_w], or the transposed convolution's plane if
+/* grad_input may be grad_output (both start at the same byte): gradients of a channel are read before
+ * they are overwritten. scratch: int32_t[in_h * in_w], or the transposed convolution's planes if
  * that is more (docs/kernels.md). */
 void tte_depthwise_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *params,
                                           const int8_t *grad_output, const int8_t *weight,

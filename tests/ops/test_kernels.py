@@ -240,7 +240,7 @@ def grad_planes(in_h: int, in_w: int, kernel_h: int, kernel_w: int) -> int:
     """Scratch bytes of a depthwise input gradient, docs/kernels.md."""
     rows, cols = in_h + kernel_h - 1, up(in_w, 4) + kernel_w - 1
     four = 8 * rows * up(cols + kernel_w // 2 % 2, 2)
-    four = four + 8 * in_h * up(in_w, 4) if four <= 8192 else 0
+    four = four + 8 * in_h * up(in_w, 4) if four <= 8192 else 8192
     return max(4 * in_h * in_w, planes(rows, cols, kernel_w, in_w, 0), four)
 
 

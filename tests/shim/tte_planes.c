@@ -39,6 +39,11 @@ void tte_clear_words(void *to, uint32_t words)
     memset(to, 0, 4 * (size_t)words);
 }
 
+void tte_move_words(void *to, const void *from, uint32_t words)
+{
+    memmove(to, from, 4 * (size_t)words);
+}
+
 void tte_shift_elements(const int16_t *from, int16_t *to, uint32_t words)
 {
     to[0] = 0;

@@ -212,11 +212,11 @@ def grad_input_call(op: Op, graph: Graph) -> KernelCall:
 
 def grad_input_scratch_bytes(in_h: int, in_w: int, kernel_h: int, kernel_w: int) -> int:
     """int32 sums of one channel, or the planes that its transposed convolution looks at; behind
-    those of four channels their int16 gradients."""
+    those of four channels their int16 gradients, of a band where the map has no room for that."""
     rows, cols, whole_w = in_h + kernel_h - 1, _up(in_w, 4) + kernel_w - 1, _up(in_w, 4)
     planes = 4 * _plane_bytes(rows, cols, kernel_w)
-    whole = planes + 4 * 2 * in_h * whole_w if planes <= FOUR_PLANES_BYTES else 0
-    return max(4 * in_h * in_w, planes_scratch_bytes(rows, cols, kernel_w, in_w, 0), whole)
+    four = planes + 4 * 2 * in_h * whole_w if planes <= FOUR_PLANES_BYTES else FOUR_PLANES_BYTES
+    return max(4 * in_h * in_w, planes_scratch_bytes(rows, cols, kernel_w, in_w, 0), four)
 
 
 def grad_input_scratch(op: Op, graph: Graph) -> int:

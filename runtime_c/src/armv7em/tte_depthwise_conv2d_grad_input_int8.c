@@ -4,8 +4,8 @@
  * addend), 0 where the mask bit is 0. With stride 1 this is a convolution of the gradients and the
  * turned-round taps; otherwise inputs whose position has the same remainder by the stride meet the
  * same taps, every stride-th one: each such phase is a convolution with stride 1. Square kernels of
- * 3, 5 or 7 are one call for four channels where there is room (tte_windows.h), others and those
- * with an addend or a shift go row by row (tte_rows.h).
+ * 3, 5 or 7 are a call for four channels of a map or, where there is no room for that, of a band of
+ * rows (tte_windows.h); others and those with an addend or a shift go row by row (tte_rows.h).
  * Gradients are first copied to planes, so grad_input may overwrite grad_output. Dilation, strides
  * above 2 and kernels wider than 7 are left to the portable kernel. One rounding, half up: SMMULR.
  * Source: docs/numerics.md, section 2; docs/performance.md.
@@ -333,13 +333,19 @@ static TTE_APART void run_phases(const tte_conv2d_grad_input_params *params,
 
 /* ---- four channels at once: tte_windows.h ------------------------------------------------- */
 
+/* A step is a row of gradients, with a stride of 2 two of them. The planes of some steps have `span` - 1
+ * rows more, which the next band of steps begins with. */
 typedef struct {
     tte_window turned; /* the convolution with stride 1 of grad_output that gives grad_input */
-    tte_plane plane;
     tte_windows_function function;
     tte_windows windows;
-    int16_t *grads; /* behind the planes */
-    int32_t pairs;  /* stride 2: of the weights of a channel */
+    int32_t steps, band;  /* in all, at once */
+    int32_t step_rows;    /* of gradients */
+    int32_t span, origin; /* rows of grad_output that a step looks at, the first step's first one */
+    int32_t cols, used_cols, left; /* of a plane; the map begins at column `left` */
+    int32_t row;          /* bytes of a row of four channels' gradients: fours, channel by channel */
+    int32_t at, first;    /* of the first windows: plane row and row of gradients */
+    int32_t pairs;        /* stride 2: of the weights of a channel */
 } tte_plan;
 
 static tte_window turn_window(const tte_window *window)
@@ -355,50 +361,41 @@ static tte_window turn_window(const tte_window *window)
     return turned;
 }
 
-/* Gradients behind the planes, in rows of a multiple of four. */
-static void plan_grads(int16_t *planes, int32_t rows, int32_t whole_w, tte_plan *plan)
-{
-    const tte_plane *plane = &plan->plane;
-    tte_windows *windows = &plan->windows;
-    plan->grads = planes + 4 * plane->rows * plane->cols;
-    windows->x = planes;
-    windows->row_bytes = (uint32_t)(2 * plane->cols);
-    windows->plane_bytes = (uint32_t)(2 * plane->rows * plane->cols);
-    windows->row = (uint32_t)whole_w / 4 * FOUR_BYTES;
-    windows->y = (int8_t *)plan->grads;
-    windows->y_bytes = (uint32_t)rows * windows->row;
-}
-
 /* Stride 1. Returns whether there is a kernel. */
-static int plan_whole(const tte_window *window, int16_t *planes, tte_plan *plan)
+static int plan_whole(const tte_window *window, tte_plan *plan)
 {
     static const tte_windows_function functions[3] = {
         tte_windows_3x3_1_grad, tte_windows_5x5_1_grad, tte_windows_7x7_1_grad};
     const int32_t whole_w = (window->in_w + 3) & ~3;
+    const int32_t origin = tte_windows_origin(window->kernel_w);
     tte_windows *windows = &plan->windows;
     if (window->stride_h * window->stride_w > 1 || !tte_windows_fit(&plan->turned) ||
         window->pad_top >= window->kernel_h || window->pad_left >= window->kernel_w) {
         return 0;
     }
-    plan->plane =
-        tte_plan_plane(&plan->turned, 0, window->in_h, tte_windows_origin(window->kernel_w));
-    plan->function = functions[window->kernel_w / 2 - 1];
-    plan_grads(planes, window->in_h, whole_w, plan);
-
-    const int32_t row_bytes = (int32_t)windows->row_bytes;
+    const tte_plane plane = tte_plan_plane(&plan->turned, 0, window->in_h, origin);
+    const int32_t row_bytes = 2 * plane.cols;
     const int32_t back = (window->kernel_h - 1) * row_bytes;
+    plan->function = functions[window->kernel_w / 2 - 1];
+    plan->steps = window->in_h;
+    plan->step_rows = 1;
+    plan->span = window->kernel_h;
+    plan->origin = -plan->turned.pad_top;
+    plan->cols = plane.cols;
+    plan->used_cols = plane.used_cols;
+    plan->left = origin + plan->turned.pad_left;
+    plan->at = plan->first = plan->pairs = 0;
     windows->weight_step = window->kernel_h * window->kernel_w;
     windows->step = FOUR_BYTES;
     windows->y_step = 0;
     if (whole_w == 4) { /* a column is one row */
         windows->x_next = row_bytes - back;
         windows->x_step = 0;
-        windows->row = windows->y_bytes;
     } else {
         windows->x_next = 8 - back;
         windows->x_step = row_bytes - 2 * whole_w;
     }
-    return plan->function != NULL && plan->plane.planes == 4;
+    return plan->function != NULL;
 }
 
 /* The first tap is at an odd element of a plane, after a tap of 0 where it has to be. */
@@ -408,15 +405,14 @@ static int32_t lead_of(const tte_phase *phase)
 }
 
 /* Stride 2, rows of a multiple of eight with those behind their end. Returns whether there is a
- * kernel; planes, gradients and weights have to have the room of stride 1. */
+ * kernel. */
 static int plan_phases(const tte_window *window, const tte_axis *y, const tte_axis *x,
-                       int16_t *planes, tte_plan *plan)
+                       tte_plan *plan)
 {
     static const tte_windows_function functions[3] = {
         tte_windows_3x3_2_grad, tte_windows_5x5_2_grad, tte_windows_7x7_2_grad};
-    const int32_t whole_w = (window->in_w + 3) & ~3, pairs = (window->in_h + 1) / 2;
+    const int32_t whole_w = (window->in_w + 3) & ~3;
     const int32_t most = window->kernel_w == 7 ? 4 : 3;
-    tte_plane *plane = &plan->plane;
     tte_windows *windows = &plan->windows;
     if (window->stride_h != 2 || window->stride_w != 2 || !tte_windows_fit(&plan->turned) ||
         window->in_h < 2 || whole_w % 8 != 0 || x->phases[0].taps > 3) {
@@ -429,36 +425,66 @@ static int plan_phases(const tte_window *window, const tte_axis *y, const tte_ax
             return 0;
         }
     }
-    plan->pairs = window->kernel_h * (most + 1);
 
     const tte_phase *more = &y->phases[y->phases[0].taps < y->phases[1].taps];
     const tte_phase *less = &y->phases[more == y->phases];
     const int32_t more_end = more->output + more->taps, less_end = less->output + less->taps;
-    plane->planes = 4;
-    plane->rows = (more_end > less_end ? more_end : less_end) - y->origin + pairs - 1;
-    plane->cols = whole_w / 2 + 4;
-    plane->begin = y->origin < 0 ? 0 : y->origin;
-    plane->end = y->origin + plane->rows < window->out_h ? y->origin + plane->rows : window->out_h;
-    plane->used_cols = plane->cols - 2 < window->out_w ? plane->cols - 2 : window->out_w;
-    plane->first = (plane->begin - y->origin) * plane->cols + 2;
+    const int32_t row = whole_w / 4 * FOUR_BYTES;
     plan->function = functions[window->kernel_w / 2 - 1];
-    plan_grads(planes, 2 * pairs, whole_w, plan);
-
-    const int32_t row = (int32_t)windows->row;
-    windows->x += (more->output - y->origin) * plane->cols;
-    windows->between = (less->output - more->output) * 2 * plane->cols;
+    plan->steps = (window->in_h + 1) / 2;
+    plan->step_rows = 2;
+    plan->span = (more_end > less_end ? more_end : less_end) - y->origin;
+    plan->origin = y->origin;
+    plan->cols = whole_w / 2 + 4;
+    plan->left = 2;
+    plan->used_cols = plan->cols - 2 < window->out_w ? plan->cols - 2 : window->out_w;
+    plan->at = more->output - y->origin;
+    plan->first = more->first;
+    plan->pairs = window->kernel_h * (most + 1);
+    windows->between = (less->output - more->output) * 2 * plan->cols;
     windows->x_next = 8 - windows->between;
-    windows->x_step = 2 * plane->cols - whole_w;
-    windows->y += more->first * row;
+    windows->x_step = 2 * plan->cols - whole_w;
     windows->y_step = row;
     windows->step = (uint32_t)(more->first == 0 ? row : -row);
     windows->weight_step = 4 * plan->pairs;
+    return plan->function != NULL;
+}
 
-    const tte_plane whole =
-        tte_plan_plane(&plan->turned, 0, window->in_h, tte_windows_origin(window->kernel_w));
-    return plan->function != NULL && whole.planes == 4 &&
-           plane->rows * plane->cols + 2 * pairs * whole_w + 2 * plan->pairs <=
-               whole.rows * whole.cols + window->in_h * whole_w;
+/* As many steps at once as there is room for, with four planes and the weights' pairs of four
+ * channels. A band is read after the one before it was written: in place it has to be in other rows.
+ * Returns whether there is a way. */
+static int plan_bands(const tte_window *window, int in_place, tte_plan *plan)
+{
+    const tte_plane whole = tte_plan_plane(&plan->turned, 0, window->in_h,
+                                           tte_windows_origin(window->kernel_w));
+    const int32_t whole_w = (window->in_w + 3) & ~3;
+    const int32_t room = whole.planes == 4
+                             ? 8 * (whole.rows * whole.cols + window->in_h * whole_w)
+                             : TTE_FOUR_PLANES_BYTES;
+    const int32_t border = 8 * (plan->span - 1) * plan->cols + 16 * plan->pairs;
+    const int32_t most = (room - border) / (8 * (plan->cols + plan->step_rows * whole_w));
+    const int same_rows = window->in_h == window->out_h && window->in_w == window->out_w;
+    if (most < 1 || (most < plan->steps && in_place && !same_rows)) {
+        return 0;
+    }
+    const int32_t bands = (plan->steps + most - 1) / most;
+    plan->band = (plan->steps + bands - 1) / bands;
+    return 1;
+}
+
+/* Planes first, gradients behind them, then the weights' pairs, which are returned. */
+static uint32_t *place(int32_t in_w, int16_t *planes, tte_plan *plan)
+{
+    const int32_t plane = (plan->band - 1 + plan->span) * plan->cols;
+    tte_windows *windows = &plan->windows;
+    plan->row = (in_w + 3) / 4 * FOUR_BYTES;
+    windows->x = planes + plan->at * plan->cols;
+    windows->row_bytes = (uint32_t)(2 * plan->cols);
+    windows->plane_bytes = (uint32_t)(2 * plane);
+    windows->row = (uint32_t)plan->row;
+    int8_t *const grads = (int8_t *)(planes + 4 * plane);
+    windows->y = grads + plan->first * plan->row;
+    return (uint32_t *)(void *)(grads + plan->band * plan->step_rows * plan->row);
 }
 
 /* Of two taps a and b, as the pair (b, a), with a tap of 0 before or behind them. */
@@ -559,6 +585,73 @@ static int are_narrow(const int32_t *multipliers, int32_t channels, int32_t taps
     return 1;
 }
 
+/* What is copied, multiplied and stored. */
+typedef struct {
+    tte_plan plan;
+    int16_t *planes;
+    tte_copy copy;
+    tte_grad_map map;
+    const int8_t *grad_output;
+    const uint8_t *mask;
+    int8_t *grad_input;
+} tte_run;
+
+/* The next band: planes are clear but for the pixels of a band of other channels. */
+static TTE_APART void begin_band(const tte_window *window, int32_t channel, int32_t step, tte_run *run)
+{
+    const tte_plan *plan = &run->plan;
+    const int32_t left = plan->steps - step, steps = left < plan->band ? left : plan->band;
+    const int32_t top = plan->origin + step, rows = steps - 1 + plan->span;
+    const int32_t carried = step == 0 ? 0 : plan->span - 1;
+    const int32_t begin = tte_clamp(-top, carried, rows);
+    const int32_t end = tte_clamp(window->out_h - top, begin, rows);
+    const int32_t row = step * plan->step_rows;
+    const int32_t first = row * window->in_w * window->in_c + channel;
+    tte_copy *copy = &run->copy;
+    tte_grad_map *map = &run->map;
+    int16_t *plane = run->planes;
+
+    copy->x = run->grad_output + (top + begin) * window->out_w * window->out_c + channel;
+    copy->to = plane + begin * plan->cols + plan->left;
+    copy->rows = copy->cols > 0 ? end - begin : 0;
+    for (int32_t i = 0; i < 4; i++, plane += plan->windows.plane_bytes / 2) {
+        tte_move_words(plane, plane + plan->band * plan->cols,
+                       (uint32_t)(carried * plan->cols / 2));
+        tte_clear_words(plane + carried * plan->cols,
+                        (uint32_t)((begin - carried) * plan->cols / 2));
+        tte_clear_words(plane + end * plan->cols, (uint32_t)((rows - end) * plan->cols / 2));
+    }
+
+    run->plan.windows.y_bytes = (uint32_t)(steps * plan->step_rows * plan->row);
+    if (window->in_w <= 4) { /* a column is one row */
+        run->plan.windows.row = run->plan.windows.y_bytes;
+    }
+    map->to = run->grad_input + first;
+    map->mask = run->mask == NULL ? map->mask : run->mask + first / 8;
+    map->fours = window->in_w / 4;
+    map->tail = window->in_w % 4;
+    map->rows = steps * plan->step_rows;
+    map->rows = window->in_h - row < map->rows ? window->in_h - row : map->rows;
+    if (map->tail == 0) { /* one row */
+        map->fours *= map->rows;
+        map->rows = 1;
+    }
+}
+
+/* The next `count` channels; `fours`: whether four can be copied at once. */
+static inline void copy_band(tte_copy *copy, int fours, int32_t count)
+{
+    if (copy->rows > 0 && fours && count == 4) {
+        tte_copy_four_channels(copy);
+    } else if (copy->rows > 0) {
+        tte_copy one = *copy;
+        for (int32_t i = 0; i < count; i++, one.x++, one.to += one.plane_bytes / 2) {
+            tte_copy_channel(&one);
+        }
+    }
+    copy->x += count;
+}
+
 /* Without an addend. Returns 0 where tte_windows.h has no kernels for it. */
 static TTE_APART int run_windows(const tte_conv2d_grad_input_params *params,
                                  const int8_t *grad_output, const int8_t *weight,
@@ -572,59 +665,72 @@ static TTE_APART int run_windows(const tte_conv2d_grad_input_params *params,
                                    window->pad_top);
     const tte_axis x = find_phases(window->in_w, window->kernel_w, window->stride_w,
                                    window->pad_left);
-    tte_plan plan;
-    plan.turned = turn_window(window);
+    tte_run run;
+    tte_plan *const plan = &run.plan;
+    tte_windows *const windows = &plan->windows;
+    tte_grad_map *const map = &run.map;
+    tte_copy *const copy = &run.copy;
+    plan->turned = turn_window(window);
     if ((mask != NULL && window->in_c % 8 != 0) || window->kernel_w < 3 ||
         window->kernel_w % 2 == 0 || !are_narrow(multipliers, window->in_c, taps) ||
-        !(plan_whole(window, planes, &plan) || plan_phases(window, &y, &x, planes, &plan))) {
+        !(plan_whole(window, plan) || plan_phases(window, &y, &x, plan)) ||
+        !plan_bands(window, grad_input == grad_output, plan)) {
         return 0;
     }
 
-    uint32_t *const pairs = (uint32_t *)(void *)(plan.windows.y_bytes / 2 + plan.grads);
-    tte_grad_map map = {grad_input,
-                        window->in_c,
-                        mask == NULL ? &all : mask,
-                        mask == NULL ? 0 : window->in_c / 8,
-                        saturations,
-                        window->in_w / 4,
-                        window->in_w % 4,
-                        window->in_h,
-                        0,
-                        0,
-                        plan.grads,
-                        16};
-    tte_copies copies;
+    uint32_t *const pairs = place(window->in_w, planes, plan);
+    const int32_t steps = plan->steps, band = plan->band;
+    const int fours = plan->used_cols >= 4 && plan->left % 2 == 0;
     int32_t count;
 
-    if (map.tail == 0) { /* one row */
-        map.fours *= map.rows;
-        map.rows = 1;
-    }
-    plan.windows.zero_point = TTE_GRAD_OFFSET;
-    plan.windows.biases = NULL;
-    plan.windows.multipliers = multipliers;
-    tte_plan_copies(&plan.turned, &plan.plane, 0, grad_output, planes, &copies);
-    tte_clear_words(planes, (uint32_t)(2 * plan.plane.rows * plan.plane.cols));
+    run.planes = planes;
+    run.grad_output = grad_output;
+    run.grad_input = grad_input;
+    run.mask = mask;
+    copy->channels = window->in_c;
+    copy->plane_bytes = windows->plane_bytes;
+    copy->zero_point = 0;
+    copy->cols = plan->used_cols;
+    copy->x_step = (window->out_w - plan->used_cols) * window->out_c;
+    copy->to_step = 2 * (plan->cols - plan->used_cols);
+    map->step = window->in_c;
+    map->mask = &all;
+    map->mask_step = mask == NULL ? 0 : window->in_c / 8;
+    map->saturations = saturations;
+    map->to_step = map->mask_row_step = 0;
+    map->from = (const int16_t *)(const void *)(windows->y - plan->first * plan->row);
+    windows->zero_point = TTE_GRAD_OFFSET;
+    windows->biases = NULL;
+    windows->multipliers = multipliers;
+    tte_clear_words(planes, windows->plane_bytes);
+    begin_band(window, 0, 0, &run);
     for (int32_t channel = 0; channel < window->in_c; channel += count) {
         count = window->in_c - channel < 4 ? window->in_c - channel : 4;
-        tte_copy_group(&copies, count);
-        plan.windows.channels = (uint32_t)count;
-        plan.windows.weight = weight;
+        windows->channels = (uint32_t)count;
+        windows->weight = weight;
         if (window->stride_w == 2) {
             pack_channels(window->kernel_w, weight, count, &x, pairs);
-            plan.windows.weight = (const int8_t *)pairs;
+            windows->weight = (const int8_t *)pairs;
         }
-        plan.function(&plan.windows);
-        map.shift = 16u - (uint32_t)(channel % 8);
-        if (count == 4) {
-            tte_store_grads(&map);
-        } else {
-            store_channels(&map, count);
-        }
-        map.to += count;
-        map.mask += mask == NULL ? 0 : channel % 8 / 4;
+        map->shift = 16u - (uint32_t)(channel % 8);
+        int32_t step = 0;
+        do {
+            if (band < steps) {
+                begin_band(window, channel, step, &run);
+            }
+            copy_band(copy, fours, count);
+            plan->function(windows);
+            if (count == 4) {
+                tte_store_grads(map);
+            } else {
+                store_channels(map, count);
+            }
+            step += band;
+        } while (step < steps);
+        map->to += count;
+        map->mask += mask == NULL ? 0 : channel % 8 / 4;
         weight += count * taps;
-        plan.windows.multipliers += count;
+        windows->multipliers += count;
     }
     return 1;
 }

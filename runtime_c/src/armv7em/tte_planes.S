@@ -150,6 +150,24 @@
 4:      pop     {r4-r8, pc}
         .size   tte_clear_words, . - tte_clear_words
 
+@ void tte_move_words(void *to, const void *from, uint32_t words)
+        function tte_move_words
+        push    {r4-r10, lr}
+        subs    r2, r2, #8
+        blt     2f
+1:      ldm     r1!, {r3-r10}
+        stm     r0!, {r3-r10}
+        subs    r2, r2, #8
+        bge     1b
+2:      adds    r2, r2, #8
+        beq     4f
+3:      ldr     r3, [r1], #4
+        str     r3, [r0], #4
+        subs    r2, r2, #1
+        bne     3b
+4:      pop     {r4-r10, pc}
+        .size   tte_move_words, . - tte_move_words
+
 @ void tte_shift_elements(const int16_t *from, int16_t *to, uint32_t words)
 @ to[0] = 0, to[i] = from[i - 1]
         function tte_shift_elements

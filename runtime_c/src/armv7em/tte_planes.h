@@ -28,6 +28,9 @@ void tte_copy_four_channels(const tte_copy *copy);
 /* Zeros. */
 void tte_clear_words(void *to, uint32_t words);
 
+/* To a lower place, or one that has none of them. */
+void tte_move_words(void *to, const void *from, uint32_t words);
+
 /* The elements of `words` words, a multiple of four, one further on; the first becomes 0. */
 void tte_shift_elements(const int16_t *from, int16_t *to, uint32_t words);
 
