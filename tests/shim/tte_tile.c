@@ -64,6 +64,7 @@ void tte_tile_4x4_grad(const tte_grad_tiles *tiles)
     const uint8_t *mask = tiles->mask;
     const int8_t *addend = tiles->addend;
     const int32_t scale = (int32_t)1 << tiles->pre_shift;
+    int32_t *so_far = tiles->sums;
     int8_t *to = tiles->to;
     do {
         int32_t sums[4][4] = {{0}};
@@ -72,15 +73,22 @@ void tte_tile_4x4_grad(const tte_grad_tiles *tiles)
                 sums[i / 4][i % 4] = tte_smlad(pair[i / 4], x[i % 4], sums[i / 4][i % 4]);
             }
         }
+        if (tiles->mode == TTE_GRAD_SUMS || tiles->mode == TTE_GRAD_TOTALS) {
+            for (int32_t i = 0; i < 16; i++) {
+                sums[i / 4][i % 4] += so_far[i];
+            }
+        }
         if (tiles->mode == TTE_GRAD_SUMS) {
-            memcpy(tiles->sums, sums, sizeof sums);
-            return;
+            memcpy(so_far, sums, sizeof sums);
+            to += 4 * tiles->step;
+            so_far += 16;
+            continue;
         }
         for (int32_t i = 0; i < 4; i++, to += tiles->step, mask += tiles->mask_step) {
             for (int32_t column = 0; column < 4; column++) {
                 const int32_t multiplier = tiles->multipliers[column];
                 int32_t value = tte_smmulr(sums[column][i], multiplier);
-                if (tiles->mode == TTE_GRAD_SCALED) {
+                if (tiles->mode == TTE_GRAD_ADDED) {
                     int64_t total = (int64_t)(sums[column][i] * scale) * multiplier;
                     total += (int64_t)(addend[column] * scale) * tiles->addend_multipliers[column];
                     value = (int32_t)((total + ((int64_t)1 << 31)) >> 32);
@@ -91,8 +99,11 @@ void tte_tile_4x4_grad(const tte_grad_tiles *tiles)
                 to[column] = (int8_t)tte_clamp(value, -127, 127);
                 *tiles->saturations += to[column] != value;
             }
-            addend += tiles->mode == TTE_GRAD_SCALED ? tiles->step : 0;
+            if (tiles->mode == TTE_GRAD_ADDED) {
+                addend += tiles->step;
+            }
         }
+        so_far += tiles->mode == TTE_GRAD_TOTALS ? 16 : 0;
     } while (to != tiles->to_end);
 }
 

@@ -2,8 +2,9 @@
  *
  * The inner product of 2 rows of weights and 4 rows of x, tile after tile of x:
  *   sum[row][column] = start[row] + sum over k of weight[k][row] * x[tile][k][column]
- * as int32, or as int8 after requantize() with the full range; and what widens int8 rows for it.
- * tte_tile.h has the layouts and the prototypes, tests/shim/tte_tile.c says the same in C.
+ * as int32, or as int8 after requantize() with the full range; gradients of 4 columns of weights; and
+ * what widens int8 rows and columns for it. tte_tile.h has the layouts and the prototypes,
+ * tests/shim/tte_tile.c says the same in C.
  *
  * Eight sums, two words of weights, two of x and two pointers are all 14 registers: 11
  * instructions for 16 products, and 3 for the loop every 256.
@@ -188,9 +189,13 @@
 @ sees by the sum of the differences, which are 1 for all but 255, whether that was needed. SEL takes
 @ a byte where the mask bit, one of the GE flags, is 1.
 
-@ The frame: zeros that the sums start with, four pixels of each column before they are clamped,
-@ those of the first two columns after it; then the tte_grad_tiles struct; then the multipliers,
-@ where the loop is entered, the third column, and what add_scaled needs.
+        .equ    PLAIN, 0
+        .equ    ADDED, 1
+        .equ    ONLY_SUMS, 2
+
+@ The frame: zeros that the sums start with; four pixels of each column before they are clamped, and
+@ of the first two columns after that; the tte_grad_tiles struct; the four multipliers, where the loop
+@ is entered, the third column, and two registers of the modes that are not plain.
         .equ    VALUES, 32
         .equ    CLAMPED, 96
         .equ    TILES, 112
@@ -200,12 +205,12 @@
         .equ    COUNTED, TILES + 12
         .equ    TO, TILES + 16
         .equ    STEP, TILES + 20
-        .equ    PRE_SHIFT, TILES + 24
-        .equ    TO_END, TILES + 28
-        .equ    BITS, TILES + 32
-        .equ    BITS_STEP, TILES + 36
-        .equ    BITS_SHIFT, TILES + 40
-        .equ    MODE, TILES + 44
+        .equ    TO_END, TILES + 24
+        .equ    BITS, TILES + 28
+        .equ    BITS_STEP, TILES + 32
+        .equ    BITS_SHIFT, TILES + 36
+        .equ    MODE, TILES + 40
+        .equ    PRE_SHIFT, TILES + 44
         .equ    ADDENDS, TILES + 52
         .equ    ADDEND_FACTORS, TILES + 56
         .equ    SUMS, TILES + 60
@@ -216,12 +221,9 @@
         .equ    COLUMN, TILES + 92
         .equ    GRAD_FRAME, TILES + 96
 
-@ r4..r11, gradients of two columns, from their sums: the columns' multipliers are at \factors.
-        .macro  requantise_grads factors, otherwise
-        ldr     r2, [sp, #MODE]
-        cmp     r2, #0
-        bne     \otherwise
-        ldrd    r2, r3, [sp, #\factors]
+@ r4..r11, gradients of two columns, from their sums and the columns' multipliers at \from.
+        .macro  round_grads from:vararg
+        ldrd    r2, r3, [\from]
         mov     r12, #127
         .irp    r, 4, 5, 6, 7
         smmlar  r\r, r\r, r2, r12
@@ -229,6 +231,13 @@
         .irp    r, 8, 9, 10, 11
         smmlar  r\r, r\r, r3, r12
         .endr
+        .endm
+
+        .macro  requantise_grads factors, otherwise
+        ldr     r2, [sp, #MODE]
+        cmp     r2, #PLAIN
+        bne     \otherwise
+        round_grads sp, #\factors
         .endm
 
 @ Keeps r4..r11; r4..r7 = four pixels of two columns, clamped.
@@ -244,26 +253,37 @@
         orr     r7, r7, r11, lsl #8
         .endm
 
-@ The sums of column number r3 and its addends, shifted left by pre_shift, times their multipliers;
-@ rounded once.
-        .macro  add_scaled sums:vararg
+@ Gradients of column number r3 from its sums and its addends, shifted left by pre_shift; rounded
+@ once.
+        .macro  add_scaled a, b, c, d
         ldr     r0, [sp, #ADDENDS]
         ldr     r1, [sp, #ADDEND_FACTORS]
         add     r2, sp, #FACTORS
         add     r0, r0, r3
         ldr     r2, [r2, r3, lsl #2]
         ldr     r3, [r1, r3, lsl #2]
-        .irp    r, \sums
-        ldrd    r1, r12, [sp, #STEP]
+        ldr     r1, [sp, #PRE_SHIFT]
         ldrsb   lr, [r0]
-        add     r0, r0, r1
-        lsl     lr, lr, r12
-        lsl     r\r, r\r, r12
-        smull   r1, r12, lr, r3
-        smlal   r1, r12, r\r, r2
-        add     r\r, r12, r1, lsr #31
-        add     r\r, r\r, #127
-        .endr
+        round_scaled \a
+        ldr     r12, [sp, #STEP]
+        ldrsb   lr, [r0, r12]
+        add     r0, r0, r12, lsl #1
+        round_scaled \b
+        ldrsb   lr, [r0]
+        round_scaled \c
+        ldr     r12, [sp, #STEP]
+        ldrsb   lr, [r0, r12]
+        round_scaled \d
+        .endm
+
+@ \sum * r2 + lr * r3, both shifted left by r1.
+        .macro  round_scaled sum
+        lsl     lr, lr, r1
+        lsl     \sum, \sum, r1
+        smull   r12, lr, lr, r3
+        smlal   r12, lr, \sum, r2
+        add     \sum, lr, r12, lsr #31
+        add     \sum, \sum, #127
         .endm
 
 @ void tte_tile_4x4_grad(const tte_grad_tiles *tiles)
@@ -277,9 +297,9 @@
         subs    r11, r2, r3             @ -16 * pairs
         ldm     r0, {r1-r8}
         stm     r9!, {r1-r8}
-        ldm     r5, {r1-r4}
+        ldm     r5, {r1-r4}             @ multipliers
         asrs    r11, r11, #4
-        and     r11, r11, #15           @ left out in the first turn
+        and     r11, r11, #31           @ left out in the first turn
         movs    r6, #PAIR_BYTES
         adr     r5, 2f
         mla     r5, r11, r6, r5
@@ -287,10 +307,10 @@
         mov     r6, r10
         stm     r9, {r1-r6}
         movs    r4, #0
-        .irp    r, 5, 6, 7, 8, 9, 10, 11
-        mov     r\r, r4
+        movs    r5, #0
+        .irp    at, 0, 8, 16, 24
+        strd    r4, r5, [sp, #\at]
         .endr
-        stm     sp, {r4-r11}
         msr     APSR_nzcvq, r4
 @ The next tile.
 1:      ldr     r0, [sp, #X]
@@ -298,7 +318,7 @@
         ldm     sp, {r4-r11}
         ldr     pc, [sp, #START]
         .p2align 2
-2:      .rept   16
+2:      .rept   32
         pair    16
         .endr
         ldr     r2, [sp, #COLUMNS_END]
@@ -314,7 +334,7 @@
         ldr     r1, [sp, #THIRD]
         ldm     sp, {r4-r11}
         ldr     pc, [sp, #START]
-@ r4..r7 = four columns of a pixel each
+@ r4..r7 = four columns of a pixel each, in the end.
 4:      str     r0, [sp, #X]
         requantise_grads FACTORS + 8, 8f
 5:      clamp_grads VALUES + 32
@@ -376,37 +396,57 @@
         bne     1b
         add     sp, sp, #GRAD_FRAME
         pop     {r4-r11, pc}
-@ With addends and shifts, or only the sums.
+@ What the other modes do to the sums of two columns, of number r3 and the next one.
 7:      movs    r3, #0
         bl      10f
         b       3b
 8:      movs    r3, #2
         bl      10f
-        cmp     r2, #2
-        beq     12f
         ldr     r0, [sp, #ADDENDS]
         ldr     r1, [sp, #STEP]
+        ldr     r2, [sp, #SUMS]
         add     r0, r0, r1, lsl #2
+        adds    r2, r2, #64
         str     r0, [sp, #ADDENDS]
-        b       5b
-10:     cmp     r2, #2
-        it      eq
-        bxeq    lr
-        strd    lr, r3, [sp, #BACK]
-        add_scaled 4, 5, 6, 7
+        str     r2, [sp, #SUMS]
+        ldr     r0, [sp, #MODE]
+        cmp     r0, #ONLY_SUMS
+        bne     5b
+        ldr     r8, [sp, #TO]
+        add     r8, r8, r1, lsl #2
+        str     r8, [sp, #TO]
+        b       6b
+10:     strd    lr, r3, [sp, #BACK]
+        cmp     r2, #ADDED
+        beq     12f
+@ lr = the sums so far of these columns
+        ldr     lr, [sp, #SUMS]
+        add     lr, lr, r3, lsl #4
+        ldm     lr, {r0, r1, r3, r12}
+        add     r4, r4, r0
+        add     r5, r5, r1
+        add     r6, r6, r3
+        add     r7, r7, r12
+        add     r0, lr, #16
+        ldm     r0, {r0, r1, r3, r12}
+        add     r8, r8, r0
+        add     r9, r9, r1
+        add     r10, r10, r3
+        add     r11, r11, r12
+        cmp     r2, #ONLY_SUMS
+        bne     13f
+        stm     lr, {r4-r11}
+        ldr     pc, [sp, #BACK]
+12:     add_scaled r4, r5, r6, r7
         ldr     r3, [sp, #COLUMN]
         adds    r3, r3, #1
-        add_scaled 8, 9, 10, 11
-        ldr     r2, [sp, #MODE]
+        add_scaled r8, r9, r10, r11
         ldr     pc, [sp, #BACK]
-12:     ldr     r0, [sp, #SUMS]
-        add     r1, r0, #32
-        stm     r1, {r4-r11}
-        add     r1, sp, #VALUES
-        ldm     r1, {r4-r11}
-        stm     r0, {r4-r11}
-        add     sp, sp, #GRAD_FRAME
-        pop     {r4-r11, pc}
+13:     ldr     r3, [sp, #COLUMN]
+        add     r2, sp, #FACTORS
+        add     r2, r2, r3, lsl #2
+        round_grads r2
+        ldr     pc, [sp, #BACK]
 @ Counts what does not fit of the tile; r4, r5 = mask behind it, its step; r6 = shift, r7 = 0
 9:      msr     APSR_nzcvq, r7
         sub     r4, r4, r5, lsl #2

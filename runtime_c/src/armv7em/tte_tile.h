@@ -41,12 +41,11 @@ typedef struct {
     uint32_t *saturations;
     int8_t *to;
     uint32_t step; /* bytes from a pixel to the next, of `to` and of addends */
-    uint32_t pre_shift;
     int8_t *to_end;
     const uint8_t *mask;
     uint32_t mask_step;
     uint32_t shift; /* moves the first channel's mask bit to bit 16 */
-    uint32_t mode;
+    uint32_t mode, pre_shift;
     const int32_t *multipliers;
     const int8_t *addend;
     const int32_t *addend_multipliers;
@@ -55,8 +54,9 @@ typedef struct {
 
 enum {
     TTE_GRAD_PLAIN,  /* round(sum * multiplier / 2^32) */
-    TTE_GRAD_SCALED, /* round((sum * multiplier + addend * its multiplier) * 2^(pre_shift - 32)) */
-    TTE_GRAD_SUMS    /* of one tile, sums[channel][pixel], and no gradients */
+    TTE_GRAD_ADDED,  /* round((sum * multiplier + addend * its multiplier) * 2^(pre_shift - 32)) */
+    TTE_GRAD_SUMS,   /* are added to sums[tile][channel][pixel], and no gradients are made */
+    TTE_GRAD_TOTALS  /* plain, but `sums` are added first */
 };
 
 void tte_tile_4x4_grad(const tte_grad_tiles *tiles);
