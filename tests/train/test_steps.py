@@ -92,12 +92,12 @@ def program_of(
 
 
 def oracle(program: Program, codes: Any, targets: Any) -> Run:
-    """The same steps in numpy."""
+    """A step for each of the samples, STEPS at most, in numpy."""
     interpreter = Interpreter(program.graph)
-    rate = np.asarray(to_factor(LEARNING_RATE), np.int64).astype(np.int32)
+    rate = np.asarray(to_factor(program.learning_rate), np.int64).astype(np.int32)
     scale = next(op for op in program.graph.ops if isinstance(op.attrs, LossAttrs)).attrs.loss_scale
     losses = []
-    for i in range(STEPS):
+    for i in range(min(STEPS, len(codes))):
         name = "label" if program.loss.target.kind == "label" else "target"
         feeds = {name: targets[i : i + 1], "learning_rate": rate}
         feeds[program.graph.inputs[0]] = codes[i : i + 1]
@@ -118,8 +118,8 @@ def firmware_run(folder: Path, emulator: str, compiler: str, codes: Any, targets
     except TteError as error:
         pytest.skip(error.what)
     with session:
-        session.set_learning_rate(LEARNING_RATE)
-        losses = [session.train(codes[i], targets[i]) for i in range(STEPS)]
+        session.set_learning_rate(manifest["learning_rate"])
+        losses = [session.train(codes[i], targets[i]) for i in range(min(STEPS, len(codes)))]
         return Run(session.state(), losses, session.saturations())
 
 
