@@ -21,7 +21,7 @@ from tte.search import exact, measured
 from tte.search.evolve import Limits, evolve
 from tte.search.fisher import Information, fisher_gains, information
 from tte.search.gains import Gains, rank_correlation, shrunk, smooth
-from tte.search.optimise import pareto
+from tte.search.optimise import Optimiser, pareto
 from tte.search.run import SearchOptions, search
 from tte.search.space import RATIOS, Candidate, Space
 
@@ -108,6 +108,17 @@ def test_limits_and_seeds(space: Space, gains: Gains) -> None:
     bound = evolve(space, gains, Limits(30_000, limit), 3, generations=20)
     assert (space.estimate(bound)[:, 1] <= limit).all()
     assert gains.of(bound[:1])[0] < gains.of(free[:1])[0]
+
+
+def test_offspring_is_new_and_fits(space: Space, gains: Gains) -> None:
+    limits = Limits(24_000, 900_000)
+    optimiser = Optimiser(space, limits, 5, 20)
+    parents = evolve(space, gains, Limits(22_000, 800_000), 0, generations=5)[:2]
+    children = optimiser.offspring(parents, 6)
+    assert len({*parents, *children}) == len(parents) + 6
+    assert all(limits.admit(c.sram_bytes, c.instructions) for c in map(space.measure, children))
+    assert children == optimiser.offspring(parents, 6)
+    assert Optimiser(space, Limits(1), 5, 20).offspring(parents, 1) == []
 
 
 def test_gains_are_smoothed_and_drawn_to_the_proxy() -> None:

@@ -64,6 +64,18 @@ def test_a_cut_network_ends_in_the_firmwares_bits(
             np.testing.assert_array_equal(session.infer(sample).reshape(-1), found)
 
 
+def test_looks_are_outputs_on_the_way(
+    prepared: Prepared, options: CompileOptions, digits: Dataset
+) -> None:
+    """In the last third, as shorter trials would end, and training goes on as if nobody looked."""
+    trial, samples = make(prepared, options, digits, "last:2")
+    looked = run_trial(replace(trial, looks=4), samples)
+    assert looked.state_sha256 == run_trial(trial, samples).state_sha256
+    for steps, found in zip((9, 10, 11, 12), looked.looks, strict=True):
+        shorter = run_trial(replace(trial, order=trial.order[:steps]), samples)
+        np.testing.assert_array_equal(found, shorter.outputs)
+
+
 def test_features_are_the_tensor_at_the_cut(prepared: Prepared) -> None:
     graph = prepared.forward
     values = {graph.inputs[0]: prepared.codes[:3]}

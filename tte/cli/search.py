@@ -69,7 +69,12 @@ def search_command(
     ] = 2,
     finalists: Annotated[
         int,
-        typer.Option("--finalists", min=0, max=100, help="Candidates to train themselves."),
+        typer.Option(
+            "--finalists",
+            min=0,
+            max=100,
+            help="Candidates to train; as many of their offspring.",
+        ),
     ] = 8,
     final_steps: Annotated[
         int, typer.Option("--final-steps", min=1, max=10**6, help="Of a finalist.")

@@ -36,6 +36,9 @@ class Limits:
             over = over + np.maximum(0.0, costs[:, 1] / self.instructions - 1)
         return over
 
+    def admit(self, sram_bytes: int, instructions: int) -> bool:
+        return not self.excess(np.array([[sram_bytes, instructions]], float)).any()
+
 
 def evolve(
     space: Space,
@@ -62,7 +65,7 @@ def evolve(
         children = []
         for _ in range(POPULATION - ELITE):
             mother, father = (ranked[min(rng.integers(0, len(ranked), 3))] for _ in range(2))
-            children.append(_mutated(_crossed(mother, father, rng), rng))
+            children.append(mutated(crossed(mother, father, rng), rng))
         population = [*ranked[:ELITE], *children]
         judge(population)
         tell()
@@ -77,7 +80,7 @@ def _start(space: Space, gains: Gains, limits: Limits, rng: np.random.Generator)
     found = [greedy(space, gains, limits, depth) for depth in depths]
     found += [Candidate(depth, (0,) * layers) for depth in depths]
     while len(found) < POPULATION:
-        found.append(_mutated(found[int(rng.integers(0, len(depths)))], rng))
+        found.append(mutated(found[int(rng.integers(0, len(depths)))], rng))
     return found
 
 
@@ -102,7 +105,8 @@ def greedy(space: Space, gains: Gains, limits: Limits, depth: int) -> Candidate:
         best = steps[int(worth.argmax())]
 
 
-def _crossed(mother: Candidate, father: Candidate, rng: np.random.Generator) -> Candidate:
+def crossed(mother: Candidate, father: Candidate, rng: np.random.Generator) -> Candidate:
+    """Each layer's ratio, and the depth, from one of two."""
     picks = rng.random(len(mother.ratios)) < 0.5
     ratios = tuple(
         m if pick else f for m, f, pick in zip(mother.ratios, father.ratios, picks, strict=True)
@@ -110,7 +114,8 @@ def _crossed(mother: Candidate, father: Candidate, rng: np.random.Generator) -> 
     return Candidate(mother.depth if rng.random() < 0.5 else father.depth, ratios)
 
 
-def _mutated(candidate: Candidate, rng: np.random.Generator) -> Candidate:
+def mutated(candidate: Candidate, rng: np.random.Generator) -> Candidate:
+    """One to three mutations."""
     ratios, depth = list(candidate.ratios), candidate.depth
     for _ in range(int(rng.integers(1, 4))):
         kind = rng.random()

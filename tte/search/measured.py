@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,25 +107,24 @@ class Fold:
         for array in (self._x, self._y, self._held_x, self._held_y):
             digest.update(np.ascontiguousarray(array).tobytes())
         self._digest = digest.hexdigest()
-        for layer in space.layers[deepest:]:  # each cut's features come from those before it
-            self._suffix(layer)
 
     @property
     def samples(self) -> int:
         return len(self._x)
 
-    def key(self, plan: TrainPlan, steps: int) -> str:
-        """Names a trial: whatever may change its outcome goes in."""
-        facts = (self._prepared.model_sha256, plan.updates, steps, self._seed, self._digest,
+    def key(self, plan: TrainPlan, steps: int, looks: int) -> str:
+        """Names a trial: whatever may change its score goes in."""
+        facts = (self._prepared.model_sha256, plan.updates, steps, looks, self._seed, self._digest,
                  self._options.classes, self._options.loss)  # fmt: skip
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
-    def trial(self, plan: TrainPlan, steps: int) -> tuple[Trial, Samples]:
+    def trial(self, plan: TrainPlan, steps: int, looks: int = 1) -> tuple[Trial, Samples]:
         """A plan as a trial on cached features."""
         prepared, samples = self._suffix(plan.updates[0].layer)
         options = replace(self._options, stream=False, optimizer=PLAIN_SGD, dump_dir=None)
         program = lower(prepared, plan, options, self._rho)
-        return make_trial(program, sample_order(self.samples, steps, self._seed)), samples
+        order = sample_order(self.samples, steps, self._seed)
+        return make_trial(program, order, looks), samples
 
     def _suffix(self, layer: str) -> tuple[Prepared, Samples]:
         """The program from the last cut before `layer`, and the features of all samples there."""
@@ -153,12 +152,15 @@ class Fold:
         return frozen.with_changes(ops=frozen.ops[at + 1 :], inputs=[source]), x, held_x
 
     def score(self, outcome: Outcome) -> float:
-        """How good held-out outputs are: mean probability of what is right; for values, minus
-        their mean squared error in units of the targets' variance."""
+        """How good held-out outputs are, on average of the looks at them: mean probability of what
+        is right; for values, minus their mean squared error in units of the targets' variance."""
+        return sum(map(self._score, outcome.looks)) / len(outcome.looks)
+
+    def _score(self, outputs: NDArray[Any]) -> float:
         output = self._prepared.forward[self._prepared.forward.outputs[0]]
         assert output.quant is not None
         scale = output.quant.scales(output.type.shape[-1])
-        raw = outcome.outputs.reshape(len(outcome.outputs), -1, len(scale)).astype(np.float64)
+        raw = outputs.reshape(len(outputs), -1, len(scale)).astype(np.float64)
         zero_point = 0 if output.type.dtype == "int32" else output.quant.zero_point
         real = ((raw - zero_point) * scale).reshape(len(raw), -1)
         loss, y = self._prepared.loss, self._held_y
@@ -184,15 +186,17 @@ class Bench:
         self._progress = progress
 
     def scores(
-        self, title: str, candidates: Sequence[Candidate], steps: int
+        self, title: str, candidates: Sequence[Candidate], steps: int, folds: int, looks: int = 1
     ) -> dict[Candidate, float]:
-        """Mean scores of candidates over the folds, after `steps` steps."""
+        """Mean scores of candidates over the first `folds` folds, after `steps` steps. The deepest
+        come first: they take longest, and the features of the others come from theirs."""
         plans = {candidate: self._space.plan(candidate) for candidate in candidates}
-        self._progress.phase(title, len(plans) * len(self._folds))
+        order = sorted(plans, key=self._space.reach)
+        self._progress.phase(title, len(plans) * folds)
         keys = {
-            (name, f): fold.key(plan, steps)
-            for name, plan in plans.items()
-            for f, fold in enumerate(self._folds)
+            (name, f): self._folds[f].key(plans[name], steps, looks)
+            for f in range(folds)
+            for name in order
         }
         owner = {key: f for (_, f), key in keys.items()}
 
@@ -201,14 +205,13 @@ class Bench:
                 if key in self._journal.scores:
                     self._progress.advance()
                 else:
-                    yield key, *self._folds[f].trial(plans[name], steps)
+                    yield key, *self._folds[f].trial(plans[name], steps, looks)
 
         for key, outcome in run_all(jobs(), self._executor, self._count):
             self._journal.add(key, self._folds[owner[key]].score(outcome))
             self._progress.advance()
-        count = len(self._folds)
         return {
-            name: sum(self._journal.scores[keys[name, f]] for f in range(count)) / count
+            name: sum(self._journal.scores[keys[name, f]] for f in range(folds)) / folds
             for name in plans
         }
 
@@ -236,7 +239,9 @@ class Contributions:
         return Gains("probability", bias, weights, proxy.best, size * np.sqrt(proxy.best) / 2)
 
 
-def measure_contributions(bench: Bench, space: Space, deepest: int, steps: int) -> Contributions:
+def measure_contributions(
+    bench: Bench, space: Space, deepest: int, steps: int, folds: int
+) -> Contributions:
     """Trains biases alone from each layer on, then each layer's weights on top of them."""
     layers = len(space.layers)
     alone = [Candidate(depth, (0,) * layers) for depth in range(layers - deepest + 1)]
@@ -245,7 +250,7 @@ def measure_contributions(bench: Bench, space: Space, deepest: int, steps: int) 
         for i in reversed(range(deepest, layers))
         for r in range(1, len(RATIOS))
     }
-    scores = bench.scores("contributions", [*alone, *trained.values()], steps)
+    scores = bench.scores("contributions", [*alone, *trained.values()], steps, folds)
     bias = np.full(layers + 1, np.nan)
     weights = np.full((layers, len(RATIOS)), np.nan)
     weights[deepest:, 0] = 0.0

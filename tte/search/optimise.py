@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tte.search import exact
-from tte.search.evolve import Limits, evolve
+from tte.search.evolve import Limits, crossed, evolve, mutated
 from tte.search.gains import Gains
 from tte.search.space import Candidate, Cost, Space
 
 FRONT_POINTS = 8
 ROUNDS = 6  # of evolution, each with what the last one's winner really took
 TRIES = 3  # candidates of a round that are compiled
+OFFSPRING_TRIES = 50  # for each child that is wanted
 ENOUGH = 0.98  # of the memory: a round whose best candidate fits and takes so much is the last
 
 
@@ -56,8 +57,7 @@ class Optimiser:
             for candidate in ranked[:TRIES]:
                 cost, gain = self.space.judge(candidate), float(gains.of([candidate])[0])
                 off = cost.sram_bytes - int(self.space.estimate([candidate])[0, 0])
-                costs = np.array([[cost.sram_bytes, cost.instructions]], float)
-                fits = not limits.excess(costs).any()
+                fits = limits.admit(cost.sram_bytes, cost.instructions)
                 if fits:
                     if best is None or gain > best.gain:
                         best = Point(candidate, gain, cost)
@@ -66,6 +66,26 @@ class Optimiser:
                 break
             aim = replace(limits, sram_bytes=max(1, limits.sram_bytes - off))
         return best and replace(best, cost=self.space.measure(best.candidate))
+
+    def offspring(self, parents: Sequence[Candidate], count: int) -> list[Candidate]:
+        """Up to `count` new candidates of these that fit when compiled."""
+        rng = np.random.default_rng(self.seed)
+        found: dict[Candidate, None] = {}
+
+        def fits(child: Candidate) -> bool:
+            if self.limits.excess(self.space.estimate([child])).any():
+                return False
+            cost = self.space.judge(child)
+            return self.limits.admit(cost.sram_bytes, cost.instructions)
+
+        for _ in range(OFFSPRING_TRIES * count):
+            if len(found) == count:
+                break
+            mother, father = (parents[int(rng.integers(0, len(parents)))] for _ in range(2))
+            child = mutated(crossed(mother, father, rng), rng)
+            if child not in found and child not in parents and fits(child):
+                found[child] = None
+        return list(found)
 
     def front(self, gains: Gains, best: Point) -> list[Point]:
         """`best`, and what is best with less memory."""

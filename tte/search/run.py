@@ -38,13 +38,16 @@ SCHEMA = "tte-search/1"
 METHODS = ("measured", "fisher")
 STEP_SHARES = (1.0, 0.5, 2.0, 0.25)  # of the best sum of steps, by which finalists differ
 FINALIST_ROUNDS = 2
+BEST = 4  # finalists that have offspring, and of all that are trained on every fold
+LOOKS = 5  # at the held-out samples while a finalist trains: single steps of descent are noisy
 FIRMWARE_BYTES = 1024  # of SRAM for what is not the network: buffers of the line, counters
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
     """What `tte search` can be told. `steps`: of a trial; None: one epoch. `finalists`: how many
-    of the best candidates are trained themselves, `final_steps` steps."""
+    of the best candidates are trained themselves, and as many of their offspring, `final_steps`
+    steps."""
 
     sram_bytes: int
     method: str = "measured"
@@ -149,23 +152,24 @@ def search(
             f"{len(dataset.x_train)} training samples are too few to hold some out",
             hint="give more samples, or use --method fisher",
         )
-    with workers(options.scheduler) as (executor, count):
-        progress.phase("features", options.folds)
+    count = HELD_SHARE if options.finalists else options.folds
+    with workers(options.scheduler) as (executor, workers_count):
+        progress.phase("folds", count)
         folds = []
-        for index in range(options.folds):
+        for index in range(count):
             parts = split(dataset, compiling.seed, index)
             seed = compiling.seed + index
             folds.append(Fold(model, parts, compiling, space, deepest, seed))
             progress.advance()
         steps = options.steps or folds[0].samples
-        bench = Bench(folds, space, Journal(options.journal), executor, count, progress)
-        contributions = measure_contributions(bench, space, deepest, steps)
+        bench = Bench(folds, space, Journal(options.journal), executor, workers_count, progress)
+        contributions = measure_contributions(bench, space, deepest, steps, options.folds)
         gains = contributions.gains(proxy)
         best = optimiser.winner(gains)
         front, gap = optimiser.front(gains, best), optimiser.gap(gains)
         finals = _finals(optimiser, gains, proxy, options, best, bench)
     if finals:
-        winner = max(finals, key=lambda c: (finals[c], -space.measure(c).sram_bytes))
+        winner = _ranked(finals, space)[0]
         best = Point(winner, float(gains.of([winner])[0]), space.measure(winner))
     correlation = correlate(contributions, proxy)
     return Search(space, gains, contributions, best, front, gap, correlation, finals)
@@ -247,9 +251,10 @@ def _finals(
     optimiser: Optimiser, gains: Gains, proxy: Gains, options: SearchOptions, best: Point,
     bench: Bench,
 ) -> dict[Candidate, float]:  # fmt: skip
-    """Held-out scores of the most promising candidates, trained as they are: what the measured
-    gains and the proxy would choose if the best sum of steps were smaller or larger than thought,
-    since that depends on how noisy the task is; then what other seeds find."""
+    """Held-out scores of the best candidates, trained as they are. First those that are best by the
+    measured gains and by the proxy if the best sum of steps were smaller or larger than thought,
+    since that depends on how noisy the task is, or by other seeds; then offspring of the best of
+    these; at last the best of all on every fold, whose scores are returned."""
     if not options.finalists:
         return {}
     chosen = {best.candidate: None}
@@ -263,4 +268,17 @@ def _finals(
         point = optimiser.fitting(scaled, optimiser.limits, seed, FINALIST_ROUNDS)
         if point is not None:
             chosen[point.candidate] = None
-    return bench.scores("finalists", list(chosen), options.final_steps)
+
+    def train(title: str, candidates: Sequence[Candidate], folds: int) -> dict[Candidate, float]:
+        return bench.scores(title, candidates, options.final_steps, folds, LOOKS)
+
+    scores = train("finalists", list(chosen), options.folds)
+    parents = _ranked(scores, optimiser.space)[:BEST]
+    children = optimiser.offspring(parents, options.finalists)
+    scores |= train("their offspring", children, options.folds)
+    return train("the best of them", _ranked(scores, optimiser.space)[:BEST], HELD_SHARE)
+
+
+def _ranked(scores: dict[Candidate, float], space: Space) -> list[Candidate]:
+    """The best first; of two that are as good the smaller one."""
+    return sorted(scores, key=lambda c: (-scores[c], space.measure(c).sram_bytes))

@@ -39,24 +39,31 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """C sources by path, the type of the network's output, how many arrays its state has, and the
-    order in which samples train."""
+    """C sources by path, the type of the network's output, how many arrays its state has, the
+    order in which samples train, and how many times in its last third outputs are looked at."""
 
     files: Mapping[str, str]
     output: TensorType
     states: int
     order: NDArray[np.int64]
+    looks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Raw outputs [N, elements] of the held-out samples after training, and the state's hash."""
+    """Raw outputs [N, elements] of the held-out samples at each look, the last one after training,
+    and the state's hash."""
 
-    outputs: NDArray[Any]
+    looks: tuple[NDArray[Any], ...]
     state_sha256: str
 
+    @property
+    def outputs(self) -> NDArray[Any]:
+        """After training."""
+        return self.looks[-1]
 
-def make_trial(program: Program, order: NDArray[np.int64]) -> Trial:
+
+def make_trial(program: Program, order: NDArray[np.int64], looks: int = 1) -> Trial:
     """The trial of a program, with its own learning rate."""
     files = {
         path: text
@@ -64,11 +71,11 @@ def make_trial(program: Program, order: NDArray[np.int64]) -> Trial:
         if path.startswith(SOURCES) and not path.startswith("kernels/armv7em/")
     }
     output = program.graph[program.graph.outputs[0]].type
-    return Trial(files, output, len(program.trained), order)
+    return Trial(files, output, len(program.trained), order, looks)
 
 
 def run_trial(trial: Trial, samples: Samples) -> Outcome:
-    """Compiles, trains in the trial's order, and infers every held-out sample."""
+    """Compiles, trains in the trial's order, and infers every held-out sample at each look."""
     root = _scratch_root()
     for folder in ("src", "kernels"):
         (root / folder).mkdir(exist_ok=True)
@@ -80,10 +87,18 @@ def run_trial(trial: Trial, samples: Samples) -> Outcome:
     library = build_library(root)
     try:
         with _Network(library, trial) as network:
-            network.train(samples, trial.order)
-            return Outcome(network.infer(samples.held_x), network.state_sha256())
+            looks = []
+            for part in np.split(trial.order, _pauses(len(trial.order), trial.looks)):
+                network.train(samples, part)
+                looks.append(network.infer(samples.held_x))
+            return Outcome(tuple(looks), network.state_sha256())
     finally:
         library.unlink()
+
+
+def _pauses(steps: int, looks: int) -> list[int]:
+    """Steps after which all looks but the last are taken, evenly over the last third."""
+    return [steps - steps * left // (3 * looks) for left in range(looks - 1, 0, -1)]
 
 
 _threads = threading.local()
