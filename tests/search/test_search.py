@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import subprocess
@@ -13,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from tte.data import Dataset
 from tte.errors import DoesNotFit
 from tte.pipeline import CompileOptions, Prepared
+from tte.report.search import print_search
 from tte.search import exact, measured
 from tte.search.evolve import Limits, evolve
 from tte.search.fisher import Information, fisher_gains, information
@@ -209,9 +212,15 @@ def test_an_interrupted_search_goes_on(
     resumed = search(digits_model, digits, options, quick(journal=journal))
     assert len(before) == 4 and not set(before) & set(ran)
     again = search(digits_model, digits, options, quick(journal=journal))
-    assert again.facts() == resumed.facts()
+    facts = resumed.facts()
+    assert again.facts() == facts
     points = resumed.front
     assert pareto(points) == points
+    scores = [point["score"] for point in facts["finalists"]]
+    assert facts["finalists"][0] == facts["best"] and scores == sorted(scores, reverse=True)
+    out = io.StringIO()
+    print_search(facts, tmp_path / "update.json", Console(file=out, width=100))
+    assert f"{scores[0]:.4f}" in out.getvalue()
 
 
 def test_not_even_the_head_fits(

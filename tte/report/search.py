@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from tte.report.tables import plain_table
 def print_search(facts: Mapping[str, Any], output: Path, out: Console) -> None:
     """Contributions by layer, the front, and what was chosen."""
     out.print(plain_table(f"Contributions, {facts['unit']}", *_layers(facts)))
-    out.print(plain_table("Bytes against gain", *_front(facts)))
+    out.print(plain_table("Bytes against gain", *_points(facts["front"], "gain")))
+    if facts["finalists"]:
+        out.print(plain_table("Finalists, held-out samples", *_points(facts["finalists"], "score")))
     best = facts["best"]
     text = f"{output}: {best['sram_bytes']:,} bytes, {best['instructions']:,} instructions a step"
     out.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -40,9 +42,11 @@ def _layers(facts: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, 
     return columns, rows
 
 
-def _front(facts: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _points(
+    points: Sequence[Mapping[str, Any]], worth: str
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     rows: list[tuple[str, ...]] = []
-    for index, point in enumerate(facts["front"]):
+    for index, point in enumerate(points):
         entries = point["update"]["layers"].values()
         weights = sum(1 for entry in entries if entry.get("weight") or entry.get("channels"))
         rows.append(
@@ -50,13 +54,12 @@ def _front(facts: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, .
                 str(index),
                 f"{point['sram_bytes']:,}",
                 f"{point['instructions']:,}",
-                f"{point['gain']:.4f}",
+                f"{point[worth]:.4f}",
                 f"{len(point['update']['layers'])}",
                 f"{weights}",
             )
         )
-    columns = ("point", "#SRAM", "#instructions", "#gain", "#layers", "#with weights")
-    return columns, rows
+    return ("point", "#SRAM", "#instructions", f"#{worth}", "#layers", "#with weights"), rows
 
 
 def write_search_plot(facts: Mapping[str, Any], path: Path) -> Path | None:

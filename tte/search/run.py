@@ -103,6 +103,10 @@ class Search:
             "layers": rows,
             "best": self._point(self.best),
             "front": [self._point(point) for point in self.front],
+            "finalists": [
+                self._point(Point(c, float(self.gains.of([c])[0]), space.measure(c)))
+                for c in _ranked(self.finals, space)
+            ],
             "gap": self.gap,
             "rank_correlation": self.correlation,
         }
