@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tte.search import exact
-from tte.search.evolve import Limits, crossed, evolve, mutated
+from tte.search.evolve import Limits, crossed, evolve, greedy, mutated
 from tte.search.gains import Gains
 from tte.search.space import Candidate, Cost, Space
 
@@ -66,6 +66,19 @@ class Optimiser:
                 break
             aim = replace(limits, sram_bytes=max(1, limits.sram_bytes - off))
         return best and replace(best, cost=self.space.measure(best.candidate))
+
+    def filled(self, gains: Gains, depth: int) -> Point | None:
+        """Biases of the last `depth` layers, filled up with weights of the same layers; None where
+        the biases do not fit."""
+        aim = self.limits
+        for _ in range(ROUNDS):
+            candidate = greedy(self.space, gains, aim, depth)
+            cost = self.space.judge(candidate)
+            if self.limits.admit(cost.sram_bytes, cost.instructions):
+                return Point(candidate, float(gains.of([candidate])[0]), cost)
+            off = cost.sram_bytes - int(self.space.estimate([candidate])[0, 0])
+            aim = replace(aim, sram_bytes=max(1, min(aim.sram_bytes - 1, aim.sram_bytes - off)))
+        return None
 
     def offspring(self, parents: Sequence[Candidate], count: int) -> list[Candidate]:
         """Up to `count` new candidates of these that fit when compiled."""

@@ -6,7 +6,7 @@ Selection sees the training part only: `search` drops the test part before it do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,9 @@ from tte.search.space import RATIOS, Candidate, Space
 
 SCHEMA = "tte-search/1"
 METHODS = ("measured", "fisher")
-STEP_SHARES = (1.0, 0.5, 2.0, 0.25)  # of the best sum of steps, by which finalists differ
+DEPTHS = (1 / 2, 1 / 3, 2 / 3, 1 / 4)  # of all layers: of finalists that are filled up
+EAGER = 2.0  # times the best sum of steps, for these
+STEP_SHARES = (0.5, 2.0, 1.0)  # of the best sum of steps, by which other finalists differ
 FINALIST_ROUNDS = 2
 BEST = 4  # finalists that have offspring, and of all that are trained on every fold
 LOOKS = 5  # at the held-out samples while a finalist trains: single steps of descent are noisy
@@ -255,23 +257,34 @@ def _finals(
     optimiser: Optimiser, gains: Gains, proxy: Gains, options: SearchOptions, best: Point,
     bench: Bench,
 ) -> dict[Candidate, float]:  # fmt: skip
-    """Held-out scores of the best candidates, trained as they are. First those that are best by the
-    measured gains and by the proxy if the best sum of steps were smaller or larger than thought,
-    since that depends on how noisy the task is, or by other seeds; then offspring of the best of
-    these; at last the best of all on every fold, whose scores are returned."""
+    """Held-out scores of the best candidates, trained as they are. First the biases of some of the
+    last layers, filled up with weights of these that are not depthwise; and those that are best by
+    the measured gains and by the proxy if the best sum of steps were smaller or larger than
+    thought, since that depends on how noisy the task is. Then offspring of the best of these. At
+    last the best of all on every fold, whose scores are returned."""
     if not options.finalists:
         return {}
-    chosen = {best.candidate: None}
-    guesses = [(share, model) for share in STEP_SHARES for model in (gains, proxy)]
-    others = [(1.0, gains)] * (2 * options.finalists)
-    for index, (share, model) in enumerate(guesses + others):
-        if len(chosen) >= options.finalists:
-            break
-        scaled = replace(model, best=share * model.best)
-        seed = optimiser.seed + 1000 * max(0, index + 1 - len(guesses))
-        point = optimiser.fitting(scaled, optimiser.limits, seed, FINALIST_ROUNDS)
+    space, limits = optimiser.space, optimiser.limits
+    plain = replace(proxy, weights=np.where(space.depthwise[:, None], 0.0, proxy.weights))
+    eager = replace(plain, best=EAGER * plain.best)
+
+    def guesses() -> Iterator[Point | None]:
+        yield best
+        for part in DEPTHS:
+            yield optimiser.filled(eager, round(part * len(space.layers)))
+        for share in STEP_SHARES:
+            for model in (gains, proxy):
+                scaled = replace(model, best=share * model.best)
+                yield optimiser.fitting(scaled, limits, optimiser.seed, FINALIST_ROUNDS)
+        for again in range(1, 2 * options.finalists + 1):
+            yield optimiser.fitting(gains, limits, optimiser.seed + 1000 * again, FINALIST_ROUNDS)
+
+    chosen: dict[Candidate, None] = {}
+    for point in guesses():
         if point is not None:
             chosen[point.candidate] = None
+        if len(chosen) == options.finalists:
+            break
 
     def train(title: str, candidates: Sequence[Candidate], folds: int) -> dict[Candidate, float]:
         return bench.scores(title, candidates, options.final_steps, folds, LOOKS)

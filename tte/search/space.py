@@ -116,6 +116,11 @@ class Space:
         linear = quant is not None and quant.zero_point > -128  # ReLU's zero is the least code
         return linear and any(op.kind in LAYER_KINDS or "add" in op.kind for op in readers)
 
+    @property
+    def depthwise(self) -> NDArray[np.bool_]:
+        """Of each layer: whether it is a depthwise convolution."""
+        return np.array(["depthwise" in self._ops[layer].kind for layer in self.layers], bool)
+
     def reach(self, candidate: Candidate) -> int:
         """The first layer down to which the backward pass runs; how many there are: the head
         alone is trained."""
