@@ -124,6 +124,22 @@ def test_offspring_is_new_and_fits(space: Space, gains: Gains) -> None:
     assert Optimiser(space, Limits(1), 5, 20).offspring(parents, 1) == []
 
 
+def test_biases_of_some_last_layers_are_filled_up(space: Space, gains: Gains) -> None:
+    limits = Limits(20_000)
+    optimiser = Optimiser(space, limits, 0, 20)
+    point = optimiser.filled(replace(gains, best=1e9), 4)
+    assert point is not None and point.candidate.depth == 4
+    assert space.reach(point.candidate) == len(space.layers) - 4 and any(point.candidate.ratios)
+    assert point.cost.sram_bytes <= 20_000 < space.measure(_more(point.candidate)).sram_bytes
+    assert Optimiser(space, Limits(6_000), 0, 20).filled(gains, 4) is None
+
+
+def _more(candidate: Candidate) -> Candidate:
+    """All weights of the layers whose biases train."""
+    whole = (len(RATIOS) - 1,) * candidate.depth
+    return replace(candidate, ratios=(*candidate.ratios[: -candidate.depth], *whole))
+
+
 def test_gains_are_smoothed_and_drawn_to_the_proxy() -> None:
     root = np.sqrt(RATIOS)
     np.testing.assert_allclose(smooth(np.array([2 * root])), [2 * root])
