@@ -351,7 +351,7 @@ def grad_weight_call(
 
 @pytest.mark.parametrize(
     ("size", "in_c", "out_c", "limit"),
-    [(8, 48, 240, 1.1), (8, 12, 144, 1.3), (4, 24, 576, 2.1), (1, 160, 10, 23.0)],
+    [(8, 48, 240, 0.98), (8, 12, 144, 1.25), (4, 24, 576, 1.95), (1, 160, 10, 20.0)],
 )
 def test_network_grad_weight(size: int, in_c: int, out_c: int, limit: float) -> None:
     check(grad_weight(size, in_c, out_c, random(2), [-2, 0, 2, 4]), machine(), limit)
@@ -379,7 +379,9 @@ def test_depthwise_grad_weight(
 @pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
 def test_any_step(board: str) -> None:
     """Steps from nothing to far beyond the range, on both sides of what an int16 holds."""
-    for seed, log2_move in enumerate([-60, -33, -32, -9, 5, 6, 7, 8, 9, 10, 12, 15, 16, 17, 45]):
+    for seed, log2_move in enumerate(
+        [-60, -33, -32, -13, -12, -11, -10, -9, 5, 6, 7, 8, 9, 10, 12, 15, 16, 17, 45]
+    ):
         for size, in_c, out_c in ((4, 24, 7), (3, 9, 4), (1, 5, 3)):
             check(grad_weight(size, in_c, out_c, random(seed), [log2_move]), machine(board))
 

@@ -61,8 +61,8 @@ const int32_t *tte_update_fours(int8_t *weight, int8_t *residual, const int32_t 
             }
         }
         for (int32_t i = 0; i < 4; i++) {
-            const int32_t full =
-                tte_clamp(weight[i] * 256 + residual[i] - by[i], -127 * 256, 127 * 256 + 127);
+            const int32_t full = tte_clamp(weight[i] * 256 + residual[i] - TTE_STEP_OFFSET - by[i],
+                                           -127 * 256, 127 * 256 + 127);
             weight[i] = (int8_t)((full + 128) >> 8);
             residual[i] = (int8_t)full;
         }

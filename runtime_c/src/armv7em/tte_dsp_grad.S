@@ -302,60 +302,94 @@
         b       9b
         .size   tte_store_grads, . - tte_store_grads
 
-@ tte_update_fours(weight, residual, sums, sums_end, move) returns the sums that it stopped at.
-@ 256 * weight + residual + 128 is an int16: the weight's byte above the residual's, whose sign bit
-@ is turned. At the top it saturates where it should; at the bottom SEL takes the greater. SSAT
-@ leaves in the Q flag whether a step was no int16.
-        function tte_update_fours
-        push    {r4-r12, lr}
-        ldr     r4, [sp, #40]
-        ldm     r4, {r11, r12, lr}      @ shift, mantissa, half
-        movw    r10, #0x8180            @ -127 * 256 + 128, twice
-        movt    r10, #0x8180
-        movs    r4, #0
-        msr     APSR_nzcvq, r4
-1:      ldm     r2, {r4-r7}
-        .irp    r, 4, 5, 6, 7
+@ Four steps, 128 too low, from their sums.
+        .macro  round_steps a, b, c, d
+        .irp    r, \a, \b, \c, \d
         smmla   r\r, r\r, r12, lr
         .endr
-        .irp    r, 4, 5, 6, 7
+        .irp    r, \a, \b, \c, \d
         asr     r\r, r\r, r11
         .endr
-        .irp    r, 4, 5, 6, 7
+        .irp    r, \a, \b, \c, \d
         ssat    r\r, #16, r\r
         .endr
+        .endm
+
+@ Four weights and residuals take their steps: those of weights 0 and 2, and of 1 and 3.
+        .macro  take_steps even, odd
+        ldr     r7, [r0]
+        ldr     r8, [r1]
+        and     r9, r11, r7, lsl #8
+        sxtab16 r9, r9, r8
+        and     r7, r7, #0xFF00FF00
+        sxtab16 r7, r7, r8, ror #8
+        qsub16  \even, r9, \even
+        qsub16  \odd, r7, \odd
+        qsub16  \even, \even, r10
+        qsub16  \odd, \odd, r10
+        lsl     r7, \odd, #8
+        sel     r7, \even, r7
+        str     r7, [r1], #4
+        qadd16  \even, \even, r10
+        qadd16  \odd, \odd, r10
+        lsr     \even, \even, #8
+        sel     \even, \even, \odd
+        str     \even, [r0], #4
+        .endm
+
+@ tte_update_fours(weight, residual, sums, sums_end, move) returns the sums that it stopped at.
+@ 256 * weight + residual is an int16, and so is a step less 128; the first less the second is 128
+@ too much and saturates at the top where it should. 384 less, it does so at the bottom; its lower
+@ byte is the residual then, and 384 more its upper byte the weight. The GE flags remain as they
+@ are: SEL takes bytes 0 and 2 of its first operand. SSAT leaves in the Q flag whether a step was no
+@ int16. Eight at a time; where one of them is none, four.
+@ r11 = a mask of upper bytes and in the lowest byte the shift, r12 = mantissa, lr = half
+        function tte_update_fours
+        sub     r3, r3, #64
+        push    {r3-r11, lr}            @ at sp: where the last eight begin
+        ldr     r4, [sp, #40]
+        ldm     r4, {r11, r12, lr}
+        orr     r11, r11, #0xFF00FF00
+        mov     r4, #5 << 16
+        msr     APSR_nzcvqg, r4
+        b       2f
+1:      ldm     r2, {r3-r6}
+        ldrd    r7, r8, [r2, #32]
+        ldrd    r9, r10, [r2, #40]
+        round_steps 3, 4, 5, 6
+        round_steps 7, 8, 9, 10
+        pkhbt   r3, r3, r5, lsl #16
+        pkhbt   r4, r4, r6, lsl #16
+        pkhbt   r5, r7, r9, lsl #16
+        pkhbt   r6, r8, r10, lsl #16
+        mrs     r7, APSR
+        lsls    r7, r7, #4
+        bmi     3f
+        ldr     r10, =0x01800180        @ 384, twice
+        adds    r2, r2, #64
+        take_steps r3, r4
+        take_steps r5, r6
+2:      ldr     r3, [sp]
+        cmp     r2, r3
+        bls     1b
+        b       4f
+3:      mov     r4, #5 << 16
+        msr     APSR_nzcvqg, r4
+        ldr     r3, [sp]
+4:      ldr     r10, =0x01800180
+        add     r3, r3, #64
+        b       6f
+5:      ldm     r2, {r4-r7}
+        round_steps 4, 5, 6, 7
         mrs     r8, APSR
         lsls    r8, r8, #4
-        bmi     2f
+        bmi     7f
         pkhbt   r4, r4, r6, lsl #16
         pkhbt   r5, r5, r7, lsl #16
-        ldr     r8, [r0]
-        ldr     r9, [r1]
-        eor     r9, r9, #0x80808080
-        uxtb16  r6, r9
-        and     r7, r8, #0x00FF00FF
-        orr     r6, r6, r7, lsl #8      @ elements 0 and 2
-        uxtb16  r7, r9, ror #8
-        and     r8, r8, #0xFF00FF00
-        orr     r7, r7, r8              @ elements 1 and 3
-        qsub16  r6, r6, r4
-        qsub16  r7, r7, r5
-        ssub16  r4, r6, r10
-        sel     r6, r6, r10
-        ssub16  r5, r7, r10
-        sel     r7, r7, r10
-        uxtb16  r4, r6
-        uxtb16  r5, r7
-        orr     r4, r4, r5, lsl #8
-        eor     r4, r4, #0x80808080
-        str     r4, [r1], #4
-        uxtb16  r6, r6, ror #8
-        and     r7, r7, #0xFF00FF00
-        orr     r6, r6, r7
-        str     r6, [r0], #4
         adds    r2, r2, #32
-        cmp     r2, r3
-        bne     1b
-2:      mov     r0, r2
-        pop     {r4-r12, pc}
+        take_steps r4, r5
+6:      cmp     r2, r3
+        bne     5b
+7:      mov     r0, r2
+        pop     {r3-r11, pc}
         .size   tte_update_fours, . - tte_update_fours

@@ -96,7 +96,9 @@ enum { TTE_GRAD_OFFSET = 127 };
 
 void tte_store_grads(const tte_grad_map *map);
 
-/* tte_update_step() of one channel: (sum * mantissa / 2^32 + half) >> shift. */
+/* tte_update_step() of one channel, less 128: (sum * mantissa / 2^32 + half) >> shift. */
+enum { TTE_STEP_OFFSET = 128 };
+
 typedef struct {
     int32_t shift, mantissa, half;
 } tte_move;
@@ -105,12 +107,12 @@ typedef struct {
 static inline int tte_plan_move(tte_factor step, tte_factor rate, tte_move *move)
 {
     const int32_t shift = step.exponent + rate.exponent - 31 - 32;
-    if (shift < 1 || shift > 30) {
+    if (shift < 1 || shift > 23) { /* half is no less than -2^30, as the rest is */
         return 0;
     }
     move->shift = shift;
     move->mantissa = (int32_t)(((int64_t)step.mantissa * rate.mantissa) >> 31);
-    move->half = (int32_t)1 << (shift - 1);
+    move->half = ((int32_t)1 << (shift - 1)) - ((int32_t)TTE_STEP_OFFSET << shift);
     return 1;
 }
 
