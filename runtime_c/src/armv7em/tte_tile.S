@@ -7,7 +7,7 @@
  * tests/shim/tte_tile.c says the same in C.
  *
  * Eight sums, two words of weights, two of x and two pointers are all 14 registers: 11
- * instructions for 16 products, and 3 for the loop every 256.
+ * instructions for 16 products, and 3 for the loop every 256 or, in plain sums and gradients, 512.
  */
         .syntax unified
         .thumb
@@ -38,21 +38,21 @@
 
         .equ    PAIR_BYTES, 44
 
-@ The frame: first the arguments r1, r2 and r3, then where the loop is entered, and room for r0;
-@ behind the saved registers the other arguments.
+@ The frame: first the arguments r1, r2 and r3, then room for r0 or, with sums, their end, and where
+@ the loop is entered; behind the saved registers the other arguments.
         .equ    WEIGHT, 0
         .equ    WEIGHT_END, 4
         .equ    OUTPUT, 8
-        .equ    ENTRY, 12
-        .equ    NEXT, 16
+        .equ    NEXT, 12
+        .equ    ENTRY, 16
         .equ    FRAME, 20
         .equ    OUTPUT_END, FRAME + 36
         .equ    OUT_C, FRAME + 40
         .equ    MASK, FRAME + 44
         .equ    BIT, FRAME + 48
 
-@ One turn is 16 pairs; the first leaves out those that there are too many.
-        .macro  enter
+@ One turn is so many pairs; the first leaves out those that there are too many.
+        .macro  enter pairs=16
         push    {r4-r11, lr}
         sub     sp, sp, #FRAME
         strd    r1, r2, [sp, #WEIGHT]
@@ -60,7 +60,7 @@
         subs    r2, r1, r2              @ -(32 + 8 * pairs)
         asrs    r2, r2, #3
         adds    r2, r2, #4
-        and     r2, r2, #15
+        and     r2, r2, #\pairs - 1
         movs    r3, #PAIR_BYTES
         adr     r12, 2f
         mla     r2, r2, r3, r12
@@ -69,12 +69,12 @@
         .endm
 
 @ r4-r7, r8-r11 = the sums of the next tile; r1 = behind the weights.
-        .macro  multiply
+        .macro  multiply pairs=16
 1:      ldr     r1, [sp, #WEIGHT]
         ldm     r1!, {r4-r11}
         ldr     pc, [sp, #ENTRY]
         .p2align 2
-2:      .rept   16
+2:      .rept   \pairs
         pair
         .endr
         ldr     r2, [sp, #WEIGHT_END]
@@ -89,10 +89,11 @@
 
 @ void tte_tile_2x4(x, weight, weight_end, sums, sums_end)
         function tte_tile_2x4
-        enter
-        multiply
-        ldr     r2, [sp, #OUTPUT]
-        ldr     r3, [sp, #OUTPUT_END]
+        enter   32
+        ldr     r2, [sp, #OUTPUT_END]
+        str     r2, [sp, #NEXT]
+        multiply 32
+        ldrd    r2, r3, [sp, #OUTPUT]
         stm     r2!, {r4-r11}
         str     r2, [sp, #OUTPUT]
         cmp     r2, r3
