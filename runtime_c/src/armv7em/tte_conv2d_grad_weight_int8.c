@@ -26,26 +26,39 @@ static int is_pointwise(const tte_window *window)
            window->pad_left == 0 && window->in_h == window->out_h && window->in_w == window->out_w;
 }
 
-/* tte_update_weight() of a run of weights; sums come in fours, with four others in between. Four
- * of them with a step that is no int16 go one by one, and so do what is left and odd shifts. */
-static void update(int8_t *weight, int8_t *residual, const int32_t *sums, int32_t count,
-                   tte_factor step, tte_factor rate)
+/* The same of a run of weights from number i on, of which no four more are left to
+ * tte_update_fours(), or the next four have a step that is no int16, or the shift is odd. */
+static void update_rest(int8_t *weight, int8_t *residual, const int32_t *sums, int32_t i,
+                        int32_t count, const tte_move *move, tte_factor step, tte_factor rate)
 {
     const int32_t whole = count & ~3;
-    int32_t i = 0;
-    tte_move move;
-    const int simple = tte_plan_move(step, rate, &move);
-
     while (i < count) {
-        if (simple && i < whole) {
-            i = (int32_t)(tte_update_fours(weight + i, residual + i, sums + 2 * i,
-                                           sums + 2 * whole, &move) -
-                          sums) /
-                2;
-        }
         for (const int32_t end = i + 4 < count ? i + 4 : count; i < end; i++) {
             tte_update_weight(weight + i, residual + i, sums[i + i / 4 * 4], step, rate);
         }
+        if (move != NULL && i < whole) {
+            i = (int32_t)(tte_update_fours(weight + i, residual + i, sums + 2 * i,
+                                           sums + 2 * whole, move) -
+                          sums) /
+                2;
+        }
+    }
+}
+
+/* tte_update_weight() of a run of weights; sums come in fours, with four others in between. */
+static inline void update(int8_t *weight, int8_t *residual, const int32_t *sums, int32_t count,
+                          tte_factor step, tte_factor rate)
+{
+    const int32_t *const sums_end = sums + 2 * (count & ~3);
+    const int32_t *at = sums;
+    tte_move move;
+    const int simple = tte_plan_move(step, rate, &move);
+    if (simple) {
+        at = tte_update_fours(weight, residual, sums, sums_end, &move);
+    }
+    if (at != sums_end || count % 4 != 0) {
+        update_rest(weight, residual, sums, (int32_t)(at - sums) / 2, count,
+                    simple ? &move : NULL, step, rate);
     }
 }
 
