@@ -200,13 +200,25 @@
         smlad   \sum, r10, lr, \sum
         .endm
 
+        .equ    DOT_BYTES, 76           @ of code
+
 @ void tte_dot_threes(planes, three, three_end, bytes, sums)
+@ One turn is 32 products of each tap; the first leaves out those that there are too many. The frame:
+@ where the loop is entered, and the arguments.
         function tte_dot_threes
         push    {r0-r11, lr}
-1:      ldrd    r0, r4, [sp]
-        ldr     r12, [sp, #12]
+        lsrs    r4, r3, #4
+        rsbs    r4, r4, #0
+        and     r4, r4, #3
+        movs    r5, #DOT_BYTES
+        adr     r6, 2f
+        mla     r4, r4, r5, r6
+        adds    r4, r4, #1              @ Thumb
+        push    {r4}
+1:      ldrd    r0, r4, [sp, #4]
+        ldr     r12, [sp, #16]
         ldm     r4!, {r5-r8}
-        str     r4, [sp, #4]
+        str     r4, [sp, #8]
         add     r1, r0, r6
         add     r2, r0, r7
         add     r3, r0, r8
@@ -215,21 +227,25 @@
         movs    r4, #0
         movs    r5, #0
         movs    r6, #0
-2:      ldm     r0!, {r7-r10}
+        ldr     pc, [sp]
+        .p2align 2
+2:      .rept   4
+        ldm     r0!, {r7-r10}
         multiply r1, r4
         multiply r2, r5
         multiply r3, r6
+        .endr
         cmp     r0, r12
         bne     2b
-        ldrd    r0, r1, [sp, #4]
-        ldr     r2, [sp, #52]
+        ldrd    r0, r1, [sp, #8]
+        ldr     r2, [sp, #56]
         ldm     r0!, {r7-r9}
         str     r4, [r2, r7]
         str     r5, [r2, r8]
         str     r6, [r2, r9]
-        str     r0, [sp, #4]
+        str     r0, [sp, #8]
         cmp     r0, r1
         bne     1b
-        add     sp, sp, #16
+        add     sp, sp, #20
         pop     {r4-r11, pc}
         .size   tte_dot_threes, . - tte_dot_threes
