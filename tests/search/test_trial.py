@@ -4,6 +4,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +103,44 @@ def test_nothing_else_crosses_a_cut(prepared: Prepared) -> None:
         before = {*graph.inputs, *(n for op in graph.ops[:point] for n in op.writes)}
         crossing = {n for op in graph.ops[point:] for n in op.reads if n in before}
         assert len(crossing) == 1
+
+
+KILLED = """
+import os, signal
+from tte.search.pool import workers
+
+if __name__ == "__main__":
+    with workers(None) as (executor, count):
+        print(executor.submit(os.getpid).result(), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+def test_workers_end_with_a_search_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "search.py"
+    script.write_text(KILLED, encoding="utf-8")
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        worker = int(process.stdout.readline())
+    deadline = time.monotonic() + 20
+    while _runs(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if _runs(worker):
+        os.kill(worker, signal.SIGKILL)
+        pytest.fail("a worker outlived its search")
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process that has not ended."""
+    try:
+        os.kill(pid, 0)
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except ProcessLookupError:
+        return False
+    except OSError:  # a system without /proc, or it has gone since
+        return not Path("/proc/self").exists()
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 from tte.errors import TteError
 from tte.search.trial import Outcome, Samples, Trial, run_trial
@@ -22,7 +23,7 @@ def workers(scheduler: str | None) -> Iterator[tuple[Executor, int]]:
     cluster whose workers have this version of tte and a C compiler; None: processes here."""
     if scheduler is None:
         count = os.cpu_count() or 1
-        pool = ProcessPoolExecutor(count, get_context("spawn"), _ignore_interrupts)
+        pool = ProcessPoolExecutor(count, get_context("spawn"), _start_worker)
         try:
             yield pool, count
         finally:
@@ -51,9 +52,18 @@ def workers(scheduler: str | None) -> Iterator[tuple[Executor, int]]:
         yield client.get_executor(pure=False), threads
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C is for the process that waits, which keeps what is done."""
+def _start_worker() -> None:
+    """Ctrl-C is for the process that waits, which keeps what is done; a worker ends with it, even
+    where it was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def run_all(
