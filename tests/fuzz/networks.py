@@ -317,7 +317,13 @@ class RandomNet(Net):
         return self.add("Clip", self.value(), *bounds)
 
     def prelu(self) -> str:
-        return self.add("PRelu", self.value(), self.const([0.2]))
+        """With one slope, or one for each channel."""
+        x = self.value()
+        if self.pick(True, False):
+            return self.add("PRelu", x, self.const([0.2]))
+        _, channels, *positions = self.shapes[x]
+        slopes = self.rng.uniform(-0.5, 1.5, (channels, *[1] * len(positions)))
+        return self.add("PRelu", x, self.const(slopes))
 
     def hard_swish(self) -> str:
         """In four nodes, as exporters write it."""

@@ -133,6 +133,22 @@ def test_patterns_become_one_function(pattern: str, tmp_path: Path) -> None:
     assert kinds(folded(net, y, tmp_path)) == ["conv2d", "function", "avg_pool2d"]
 
 
+@pytest.mark.parametrize("shape", [(4, 1, 1), (5,), (5, 1)])
+def test_prelu_with_a_slope_for_each_channel(shape: tuple[int, ...], tmp_path: Path) -> None:
+    """Of axis 1, or of another one: only numpy's rules of broadcasting say which are meant."""
+    net = Net((1, 3, 5, 5))
+    y = net.node("PRelu", net.conv("x", 4, 3, 1), net.normal(*shape))
+    graph = folded(net, net.node("GlobalAveragePool", y), tmp_path)
+    found = [kind for kind in kinds(graph) if kind != "transpose"]
+    assert found == ["conv2d", "clip", "depthwise_conv2d", "add", "avg_pool2d"]
+
+
+def test_prelu_behind_a_classifier(tmp_path: Path) -> None:
+    net = Net((1, 6))
+    y = net.gemm(net.node("PRelu", net.gemm("x", 5, 6), net.normal(5)), 3, 5)
+    assert "clip" in kinds(folded(net, y, tmp_path))
+
+
 def test_a_relu_before_a_function_stays_with_its_layer(tmp_path: Path) -> None:
     net = Net((1, 3, 4, 5))
     h = net.node("Relu", net.batch_norm(net.conv("x", 4, 3, 1), 4))
@@ -245,7 +261,12 @@ ERRORS: dict[str, tuple[Build, str]] = {
         lambda net, x: net.node("Add", x, net.normal(1, 3, 7, 5)),
         "broadcast",
     ),
-    "slope per channel": (lambda net, x: net.node("PRelu", x, net.normal(3, 1, 1)), "slope"),
+    "slope per position": (lambda net, x: net.node("PRelu", x, net.normal(4, 5)), "slope"),
+    "slope of NaN": (lambda net, x: net.node("PRelu", x, net.const([[[np.nan]]] * 3)), "slope"),
+    "slopes of NaN": (
+        lambda net, x: net.node("PRelu", x, net.const([[[np.nan]], [[1]], [[2]]])),
+        "NaN",
+    ),
     "exponent per channel": (lambda net, x: net.node("Pow", x, net.normal(3, 1, 1)), "exponent"),
     "quotient of numbers": (lambda net, x: net.node("Div", net.normal(3, 1, 1), x), "one number"),
 }

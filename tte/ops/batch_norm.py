@@ -53,7 +53,7 @@ def from_onnx(node: OnnxNode, importer: Importer) -> None:
     layout = importer.layout(node.inputs[0])
     if len(layout.shape) < 2:
         raise importer.fail("its input has no channels")
-    _emit(importer, node.inputs[0], scale, offset, layout.with_last(1))
+    emit(importer, node.inputs[0], scale, offset, layout.with_last(1))
 
 
 def arithmetic_from_onnx(node: OnnxNode, importer: Importer) -> bool:
@@ -62,18 +62,11 @@ def arithmetic_from_onnx(node: OnnxNode, importer: Importer) -> bool:
     constants = [importer.constant(name) for name in node.inputs]
     first = constants[0] is not None
     name = node.inputs[1 if first else 0]
-    layout = importer.layout(name)
-    value = np.asarray(constants[0 if first else 1], np.float64)
-    rank = len(layout.shape)
-    shape = (1,) * (rank - value.ndim) + value.shape  # in the file's order of axes
-    along = [axis for axis, size in enumerate(shape) if size != 1]
-    fits = len(shape) == rank and all(shape[axis] == layout.shape[axis] for axis in along)
-    if len(along) > 1 or not fits:
+    found = per_channel(importer, name, constants[0 if first else 1])
+    if found is None:
         return False
-    order = layout.with_last(along[0]) if along else layout.memory
-    channels = layout.ordered(order).map_shape[-1]
-    value = np.broadcast_to(value.reshape(-1), (channels,))
-    one, zero = np.ones(channels), np.zeros(channels)
+    value, order = found
+    one, zero = np.ones_like(value), np.zeros_like(value)
     with np.errstate(all="ignore"):
         scale, offset = {
             "Add": (one, value),
@@ -81,12 +74,30 @@ def arithmetic_from_onnx(node: OnnxNode, importer: Importer) -> bool:
             "Mul": (value, zero),
             "Div": (one / value, zero),
         }[node.op_type]
-    _emit(importer, name, scale, offset, order)
+    emit(importer, name, scale, offset, order)
     return True
 
 
-def _emit(importer: Importer, x: str, scale: Array, offset: Array, order: tuple[int, ...]) -> None:
-    """`order` has the channels' axis of the file as the fastest."""
+def per_channel(
+    importer: Importer, x: str, constant: Array | None
+) -> tuple[Array, tuple[int, ...]] | None:
+    """A constant that is broadcast to an activation, as one value for each channel, and the order
+    of the file's axes that has these channels last; None where it is more than that."""
+    layout = importer.layout(x)
+    value = np.asarray(constant, np.float64)
+    rank = len(layout.shape)
+    shape = (1,) * (rank - value.ndim) + value.shape  # in the file's order of axes
+    along = [axis for axis, size in enumerate(shape) if size != 1]
+    fits = len(shape) == rank and all(shape[axis] == layout.shape[axis] for axis in along)
+    if len(along) > 1 or not fits:
+        return None
+    order = layout.with_last(along[0]) if along else layout.memory
+    channels = layout.ordered(order).map_shape[-1]
+    return np.broadcast_to(value.reshape(-1), (channels,)), order
+
+
+def emit(importer: Importer, x: str, scale: Array, offset: Array, order: tuple[int, ...]) -> None:
+    """Adds a batch_norm; `order` has the channels' axis of the file as the fastest."""
     if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
         raise importer.fail("its constants give NaN or infinity", "train the network again")
     attrs = BatchNormAttrs(tuple(scale.tolist()), tuple(offset.tolist()))

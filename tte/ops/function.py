@@ -9,13 +9,16 @@ Source: docs/numerics.md, sections 1 and 2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tte.ir import Graph, Op, QuantParams, TensorType
-from tte.ops import params
+from tte.ops import batch_norm, params
+from tte.ops.add import AddAttrs
+from tte.ops.clip import ClipAttrs
 from tte.ops.expression import Expression, call
 from tte.ops.quantized import GradInputAttrs, grad_call, grad_epilogue
 from tte.ops.spec import (
@@ -125,6 +128,22 @@ def _number(node: OnnxNode, importer: Importer, position: int, what: str) -> flo
 
 def _prelu(node: OnnxNode, importer: Importer) -> Expression:
     return call("leaky_relu", _number(node, importer, 1, "slope"))
+
+
+def prelu_from_onnx(node: OnnxNode, importer: Importer) -> None:
+    """PRelu: with one slope a function; with one per channel x + (slope - 1) min(x, 0)."""
+    slope = importer.constant(node.inputs[1])
+    if slope is None or np.unique(slope).size == 1:
+        from_onnx(node, importer)
+        return
+    x, y = node.inputs[0], node.outputs[0]
+    importer.emit("clip", [x], ClipAttrs((-math.inf, 0.0)))
+    found = batch_norm.per_channel(importer, y, slope)
+    if found is None:
+        raise importer.fail("its slope must be one constant number, or one for each channel")
+    value, order = found
+    batch_norm.emit(importer, y, value - 1.0, np.zeros_like(value), order)
+    importer.emit("add", [x, y], AddAttrs())
 
 
 def _pow(node: OnnxNode, importer: Importer) -> Expression:
@@ -242,7 +261,7 @@ FAMILY = Family(
             infer,
             float_reference,
             quantize,
-            dict.fromkeys(EXPRESSIONS, from_onnx),
+            dict.fromkeys(EXPRESSIONS, from_onnx) | {"PRelu": prelu_from_onnx},
             any_order=True,
             kernels=("table_int8",),
             grad_kernels=("table_grad_input_int8",),
