@@ -30,6 +30,14 @@ static inline int32_t tte_ring_row(int32_t row, uint16_t ring)
     return ring == 0 ? row : row % ring;
 }
 
+/* Whether every output sees one position of the map, the same as its own. */
+static inline int tte_is_pointwise(const tte_window *window)
+{
+    return window->kernel_h == 1 && window->kernel_w == 1 && window->stride_h == 1 &&
+           window->stride_w == 1 && window->pad_top == 0 && window->pad_left == 0 &&
+           window->in_h == window->out_h && window->in_w == window->out_w;
+}
+
 /* The output o with o * stride == position and o < count, or -1. */
 static inline int32_t tte_output_at(int32_t position, int32_t stride, int32_t count)
 {

@@ -3,7 +3,7 @@
  * grad_input[iy][ix][c] = requantise(sum over taps of weight[c][ky][kx] * grad_output[oy][ox][c] +
  * addend), 0 where the mask bit is 0. Each channel's outputs are scattered over a plane of int32
  * sums, which is complete before anything is written: grad_input may overwrite grad_output.
- * weight [channel][kernel_h][kernel_w]. One rounding, half up.
+ * weight [channel][kernel_h][kernel_w]. A single tap needs no sums. One rounding, half up.
  * Source: docs/numerics.md, section 2.
  */
 #include "tte_kernels.h"
@@ -45,6 +45,16 @@ void tte_depthwise_conv2d_grad_input_int8(const tte_conv2d_grad_input_params *pa
     const tte_window window = params->window;
     const int32_t positions = window.in_h * window.in_w;
 
+    if (tte_is_pointwise(&window)) {
+        for (uint32_t index = 0; index < (uint32_t)positions * window.in_c;) {
+            for (uint32_t channel = 0; channel < window.in_c; channel++, index++) {
+                grad_input[index] = tte_grad_value(
+                    weight[channel] * grad_output[index], multipliers[channel], addend,
+                    addend_multipliers, channel, mask, index, params->pre_shift, saturations);
+            }
+        }
+        return;
+    }
     for (uint32_t channel = 0; channel < window.in_c; channel++) {
         uint32_t index = channel;
         scatter_channel(&window, grad_output + channel, weight, scratch);

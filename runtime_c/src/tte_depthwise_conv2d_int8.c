@@ -3,7 +3,8 @@
  * y[oy][ox][c] = activation(bias[c] + sum over taps of weight[c][ky][kx] * (x - zero point))
  * x, y NHWC with the same channels, weight [channel][kernel_h][kernel_w]. A channel is first
  * copied to scratch as x - zero point with a border of zeros: no tap needs a test, and y may
- * overwrite x. One rounding, half up: tte_requantize(). Source: docs/numerics.md, section 1;
+ * overwrite x. A single tap needs no copy. One rounding, half up: tte_requantize(). Source:
+ * docs/numerics.md, section 1;
  * in place depthwise: MCUNetV2/V3 ("On-Device Training Under 256KB Memory", NeurIPS 2022).
  */
 #include "tte_kernels.h"
@@ -68,6 +69,27 @@ static inline void window_sum_4(const tte_window *window, const int16_t *plane, 
     sums[3] = sum_3;
 }
 
+/* A kernel of one tap: every element by itself. */
+static void scale_channels(const tte_conv2d_params *params, const int8_t *x, const int8_t *weight,
+                           const int32_t *bias, const int32_t *multipliers, uint16_t row_begin,
+                           uint16_t row_end, int8_t *y, uint8_t *mask)
+{
+    const tte_window *window = &params->window;
+    const tte_requant requant = params->requant;
+    const int32_t channels = window->out_c, row_elems = window->out_w * channels;
+    uint32_t index = (uint32_t)(row_begin * row_elems);
+    for (int32_t row = row_begin; row < row_end; row++) {
+        const int8_t *from = x + tte_ring_row(row, window->in_ring) * row_elems;
+        int8_t *to = y + tte_ring_row(row, window->out_ring) * row_elems;
+        for (int32_t i = 0; i < row_elems; i += channels) {
+            for (int32_t c = 0; c < channels; c++, from++, to++, index++) {
+                const int32_t sum = bias[c] + weight[c] * (*from - requant.input_zero_point);
+                *to = tte_activation(sum, multipliers[c], &requant, mask, index);
+            }
+        }
+    }
+}
+
 void tte_depthwise_conv2d_int8(const tte_conv2d_params *params, const int8_t *x,
                                const int8_t *weight, const int32_t *bias,
                                const int32_t *multipliers, uint16_t row_begin, uint16_t row_end,
@@ -87,6 +109,10 @@ void tte_depthwise_conv2d_int8(const tte_conv2d_params *params, const int8_t *x,
 
     if (mask != NULL) {
         tte_mask_clear(mask, row_begin * row_elems, row_end * row_elems);
+    }
+    if (tte_is_pointwise(&window)) {
+        scale_channels(params, x, weight, bias, multipliers, row_begin, row_end, y, mask);
+        return;
     }
     for (int32_t channel = 0; channel < window.out_c; channel++) {
         uint32_t index = row_begin * row_elems + (uint32_t)channel;

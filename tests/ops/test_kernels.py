@@ -89,6 +89,16 @@ def pointwise(draw: st.DrawFn) -> Window:
     return Window(height, width, in_c, height, width, out_c, 1, 1, 1, 1, 1, 1, 0, 0, 1)
 
 
+@st.composite
+def channelwise(draw: st.DrawFn) -> Window:
+    """A depthwise kernel of one tap."""
+    height, width = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    channels = draw(st.integers(1, 17))
+    return Window(
+        height, width, channels, height, width, channels, 1, 1, 1, 1, 1, 1, 0, 0, channels
+    )
+
+
 @dataclass(frozen=True)
 class Random:
     """Seeded data in the ranges of the kernels."""
@@ -428,7 +438,7 @@ def test_any_pointwise_conv2d(window: Window, seed: int) -> None:
 
 
 @random_cases
-@given(windows("depthwise"), seeds)
+@given(windows("depthwise") | channelwise(), seeds)
 def test_depthwise_conv2d(window: Window, seed: int) -> None:
     check_conv2d("tte_depthwise_conv2d_int8", window, random(seed))
 
@@ -704,7 +714,7 @@ def test_pointwise_conv2d_grad_input(window: Window, seed: int) -> None:
 
 
 @random_cases
-@given(windows("depthwise"), st.booleans(), seeds)
+@given(windows("depthwise") | channelwise(), st.booleans(), seeds)
 def test_depthwise_conv2d_grad_input(window: Window, in_place: bool, seed: int) -> None:
     data = random(seed)
     grad = data.grad(window.out_h, window.out_w, window.out_c)
@@ -853,7 +863,7 @@ def test_pointwise_conv2d_grad_weight(window: Window, seed: int) -> None:
 
 
 @random_cases
-@given(windows("depthwise"), seeds)
+@given(windows("depthwise") | channelwise(), seeds)
 def test_depthwise_conv2d_grad_weight(window: Window, seed: int) -> None:
     check_grad_weight("tte_depthwise_conv2d_grad_weight_int8", window, random(seed))
 

@@ -4,8 +4,8 @@
  * x, y NHWC with the same channels, weight [channel][kernel_h][kernel_w]. As in the portable
  * kernel channels are first copied to planes, so y may overwrite x: four channels at a time, which
  * are a word of x. Square kernels of 3, 5 or 7 whose activation is SMMLAR and SSAT are one call
- * (tte_windows.h); other kernels of that width give sums (tte_rows.h) for C to finish. Other
- * widths, dilation and strides above 2 are left to the portable kernel.
+ * (tte_windows.h); other kernels of that width give sums (tte_rows.h) for C to finish. A single tap
+ * needs no copies. Other widths, dilation and strides above 2 are left to the portable kernel.
  * One rounding, half up: SMMULR. Source: docs/numerics.md, section 1; docs/performance.md.
  */
 #define tte_depthwise_conv2d_int8 tte_depthwise_conv2d_int8_portable
@@ -107,6 +107,39 @@ static TTE_APART void run_windows(const tte_conv2d_params *params, const tte_pla
     }
 }
 
+/* A kernel of one tap: every element by itself, by SMMLAR and SSAT. */
+static TTE_APART void run_pixels(const tte_conv2d_params *params, const int8_t *x,
+                                 const int8_t *weight, const int32_t *bias,
+                                 const int32_t *multipliers, int32_t row_begin, int32_t row_end,
+                                 int8_t *y, uint8_t *mask)
+{
+    const tte_window *window = &params->window;
+    const int32_t zero_point = params->requant.input_zero_point;
+    const int32_t out_zero_point = params->requant.output_zero_point;
+    const int32_t channels = window->out_c, row_elems = window->out_w * channels;
+    uint32_t index = (uint32_t)(row_begin * row_elems);
+    if (mask != NULL) {
+        tte_mask_clear(mask, index, (uint32_t)(row_end * row_elems));
+    }
+    for (int32_t row = row_begin; row < row_end; row++) {
+        const int8_t *from = x + tte_ring_row(row, window->in_ring) * row_elems;
+        int8_t *to = y + tte_ring_row(row, window->out_ring) * row_elems;
+        for (int32_t i = 0; i < row_elems; i += channels) {
+            for (int32_t c = 0; c < channels; c++) {
+                const int32_t sum = tte_mla(weight[c], from[c] - zero_point, bias[c]);
+                const int32_t value = tte_smmlar(sum, multipliers[c], out_zero_point);
+                to[c] = (int8_t)tte_ssat8(value);
+                if (mask != NULL && to[c] == value) {
+                    tte_mask_set(mask, index + (uint32_t)c);
+                }
+            }
+            from += channels;
+            to += channels;
+            index += (uint32_t)channels;
+        }
+    }
+}
+
 /* A run of one channel's sums to y and mask, `index` being the first one's element. */
 static void activate_run(const tte_conv2d_params *params, const int32_t *sums, int32_t multiplier,
                          int8_t *y, uint8_t *mask, uint32_t index)
@@ -166,6 +199,10 @@ void tte_depthwise_conv2d_int8(const tte_conv2d_params *params, const int8_t *x,
                                int8_t *y, uint8_t *mask, int16_t *scratch)
 {
     const tte_window *window = &params->window;
+    if (tte_is_pointwise(window) && tte_is_plain(&params->requant)) {
+        run_pixels(params, x, weight, bias, multipliers, row_begin, row_end, y, mask);
+        return;
+    }
     if (tte_find_rows(window->kernel_h, window->kernel_w, window->stride_w) == NULL ||
         window->dilation_h * window->dilation_w > 1) {
         tte_depthwise_conv2d_int8_portable(params, x, weight, bias, multipliers, row_begin,
