@@ -13,12 +13,18 @@ typedef struct {
     int32_t begin, end;
 } tte_range;
 
+/* Steps that cover a distance. A division is slow, on some machines a call. */
+static inline int32_t tte_steps(int32_t distance, int32_t step)
+{
+    return step == 1 ? distance : (distance + step - 1) / step;
+}
+
 /* The k of 0 .. count-1 with 0 <= origin + k * step < size: the taps of one output that lie on
  * the map (step = dilation), or the outputs that one tap serves (step = stride). */
 static inline tte_range tte_inside(int32_t origin, int32_t count, int32_t step, int32_t size)
 {
-    const int32_t begin = origin < 0 ? (step - 1 - origin) / step : 0;
-    const int32_t end = origin < size ? (size - origin + step - 1) / step : 0;
+    const int32_t begin = origin < 0 ? tte_steps(-origin, step) : 0;
+    const int32_t end = origin < size ? tte_steps(size - origin, step) : 0;
     const int32_t last = end < count ? end : count;
     const tte_range range = {begin, last < begin ? begin : last};
     return range;

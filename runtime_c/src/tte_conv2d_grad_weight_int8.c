@@ -33,11 +33,14 @@ static void row_gradient(const tte_conv2d_grad_weight_params *params, const int8
         const int32_t top = oy * window.stride_h - window.pad_top;
         const tte_range rows = tte_inside(top, window.kernel_h, window.dilation_h, window.in_h);
         for (int32_t ox = 0; ox < window.out_w; ox++, grad_output += window.out_c) {
+            if (*grad_output == 0) {
+                continue;
+            }
             const int32_t left = ox * window.stride_w - window.pad_left;
             const tte_range cols =
                 tte_inside(left, window.kernel_w, window.dilation_w, window.in_w);
             const int32_t run = joined ? cols.end - cols.begin : 1;
-            for (int32_t ky = rows.begin; ky < rows.end && *grad_output != 0; ky++) {
+            for (int32_t ky = rows.begin; ky < rows.end; ky++) {
                 const int32_t row = (top + ky * window.dilation_h) * window.in_w + left;
                 for (int32_t kx = cols.begin; kx < cols.end; kx += run) {
                     multiply_add(sums + (ky * window.kernel_w + kx) * group_in_c,

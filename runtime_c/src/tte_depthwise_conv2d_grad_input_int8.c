@@ -20,11 +20,14 @@ static void scatter_channel(const tte_window *window, const int8_t *grad_output,
         const tte_range rows =
             tte_inside(top, window->kernel_h, window->dilation_h, window->in_h);
         for (int32_t ox = 0; ox < window->out_w; ox++) {
+            const int32_t grad = grad_output[(oy * window->out_w + ox) * window->out_c];
+            if (grad == 0) {
+                continue;
+            }
             const int32_t left = ox * window->stride_w - window->pad_left;
             const tte_range cols =
                 tte_inside(left, window->kernel_w, window->dilation_w, window->in_w);
-            const int32_t grad = grad_output[(oy * window->out_w + ox) * window->out_c];
-            for (int32_t ky = rows.begin; ky < rows.end && grad != 0; ky++) {
+            for (int32_t ky = rows.begin; ky < rows.end; ky++) {
                 const int32_t row = (top + ky * window->dilation_h) * window->in_w + left;
                 for (int32_t kx = cols.begin; kx < cols.end; kx++) {
                     sums[row + kx * window->dilation_w] +=
