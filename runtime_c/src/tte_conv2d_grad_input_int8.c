@@ -11,11 +11,43 @@
 #include "tte_requant.h"
 #include "tte_window.h"
 
+/* Gradients that are not 0, and the weights of their channels. */
+enum { QUEUE = 16 };
+typedef struct {
+    const int8_t *weights[QUEUE];
+    int8_t gradients[QUEUE];
+} gradient_queue;
+
 static inline void multiply_add(int32_t *restrict sums, const int8_t *restrict weight,
                                 int32_t factor, int32_t count)
 {
     for (int32_t i = 0; i < count; i++) {
         sums[i] += weight[i] * factor;
+    }
+}
+
+/* The same for four: they share the loads and stores of the sums. */
+static inline void multiply_add_4(int32_t *restrict sums, const int8_t *const *weights,
+                                  const int8_t *factors, int32_t count)
+{
+    const int8_t *weight_0 = weights[0], *weight_1 = weights[1];
+    const int8_t *weight_2 = weights[2], *weight_3 = weights[3];
+    const int32_t factor_0 = factors[0], factor_1 = factors[1];
+    const int32_t factor_2 = factors[2], factor_3 = factors[3];
+    for (int32_t i = 0; i < count; i++) {
+        sums[i] += weight_0[i] * factor_0 + weight_1[i] * factor_1 + weight_2[i] * factor_2 +
+                   weight_3[i] * factor_3;
+    }
+}
+
+static void add_queue(const gradient_queue *queue, int32_t length, int32_t count, int32_t *sums)
+{
+    int32_t j = 0;
+    for (; j + 4 <= length; j += 4) {
+        multiply_add_4(sums, queue->weights + j, queue->gradients + j, count);
+    }
+    for (; j < length; j++) {
+        multiply_add(sums, queue->weights[j], queue->gradients[j], count);
     }
 }
 
@@ -25,15 +57,21 @@ static void add_tap(const tte_window *window, const int8_t *grad_output, const i
 {
     const int32_t group_out_c = window->out_c / window->groups;
     const int32_t weight_elems = window->kernel_h * window->kernel_w * count;
+    gradient_queue queue;
 
     for (int32_t group = 0; group < window->groups; group++) {
+        int32_t length = 0;
         for (int32_t o = 0; o < group_out_c; o++) {
-            if (*grad_output != 0) {
-                multiply_add(sums, weight, *grad_output, count);
+            queue.weights[length] = weight;
+            queue.gradients[length] = *grad_output;
+            length += *grad_output++ != 0; /* a branch could not be foretold */
+            if (length == QUEUE) {
+                add_queue(&queue, length, count, sums);
+                length = 0;
             }
-            grad_output++;
             weight += weight_elems;
         }
+        add_queue(&queue, length, count, sums);
         sums += count;
     }
 }
