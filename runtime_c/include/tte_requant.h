@@ -46,9 +46,14 @@ static inline int tte_mask_get(const uint8_t *mask, uint32_t index)
     return (mask[index >> 3] >> (index & 7)) & 1;
 }
 
+static inline void tte_mask_or(uint8_t *mask, uint32_t index, unsigned bit)
+{
+    mask[index >> 3] = (uint8_t)(mask[index >> 3] | bit << (index & 7));
+}
+
 static inline void tte_mask_set(uint8_t *mask, uint32_t index)
 {
-    mask[index >> 3] = (uint8_t)(mask[index >> 3] | (1u << (index & 7)));
+    tte_mask_or(mask, index, 1);
 }
 
 /* Bits begin .. end-1, begin a multiple of 8; the rest of the last byte is cleared too. */
@@ -57,17 +62,20 @@ static inline void tte_mask_clear(uint8_t *mask, uint32_t begin, uint32_t end)
     memset(mask + begin / 8, 0, (end - begin + 7) / 8);
 }
 
-/* y of one accumulator; sets its bit of a cleared mask when it is not clamped. */
+/* y of one accumulator; sets its bit of a cleared mask when it is not clamped. No branch asks for
+ * that, which nobody could foretell, and 64 bits are clamped at once. */
 static inline int8_t tte_activation(int32_t acc, int32_t multiplier, const tte_requant *requant,
                                     uint8_t *mask, uint32_t index)
 {
-    const int32_t value = tte_requantize(acc, multiplier, requant->pre_shift);
+    const unsigned shift = 32u - requant->pre_shift;
+    const int64_t value = ((int64_t)acc * multiplier + ((int64_t)1 << (shift - 1))) >> shift;
     const int32_t low = requant->act_min - requant->output_zero_point;
     const int32_t high = requant->act_max - requant->output_zero_point;
-    if (mask != NULL && low <= value && value <= high) {
-        tte_mask_set(mask, index);
+    const int64_t clamped = value < low ? low : value > high ? high : value;
+    if (mask != NULL) {
+        tte_mask_or(mask, index, value == clamped);
     }
-    return (int8_t)(tte_clamp(value, low, high) + requant->output_zero_point);
+    return (int8_t)(clamped + requant->output_zero_point);
 }
 
 /* grad_input of one accumulator: 0, and never a saturation, where the mask bit is 0. */
