@@ -36,11 +36,15 @@ static inline void dot_4(const int8_t *x, const int8_t *weight, int32_t weight_e
     }
 }
 
-/* Output channels begin .. end-1; `weight` is that of channel `begin`. */
-static void convolve(const tte_conv2d_params *params, const int8_t *x, const int8_t *weight,
-                     const int32_t *bias, const int32_t *multipliers, uint16_t row_begin,
-                     uint16_t row_end, int32_t begin, int32_t end, int8_t *y, uint8_t *mask)
+/* Output channels begin .. end-1; `weight` is that of channel `begin`. The input's zero point comes
+ * by its address: a compiler that sees that it has 8 bits may multiply in 16 and widen each product,
+ * where it could add products in pairs (PMADDWD). */
+static void convolve(const tte_conv2d_params *params, const int16_t *input_zero_point,
+                     const int8_t *x, const int8_t *weight, const int32_t *bias,
+                     const int32_t *multipliers, uint16_t row_begin, uint16_t row_end,
+                     int32_t begin, int32_t end, int8_t *y, uint8_t *mask)
 {
+    const int16_t zero_point = *input_zero_point;
     const tte_window window = params->window;
     const tte_requant requant = params->requant;
     const int32_t group_in_c = window.in_c / window.groups;
@@ -77,10 +81,10 @@ static void convolve(const tte_conv2d_params *params, const int8_t *x, const int
                         const int8_t *pixels = x + (row + kx * tap_elems);
                         if (outputs == 4) {
                             dot_4(pixels, tap + kx * group_in_c, weight_elems, run * group_in_c,
-                                  requant.input_zero_point, sums);
+                                  zero_point, sums);
                         } else {
-                            dot(pixels, tap + kx * group_in_c, run * group_in_c,
-                                requant.input_zero_point, sums);
+                            dot(pixels, tap + kx * group_in_c, run * group_in_c, zero_point,
+                                sums);
                         }
                     }
                 }
@@ -98,6 +102,7 @@ void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int
                      const int32_t *multipliers, uint16_t row_begin, uint16_t row_end, int8_t *y,
                      uint8_t *mask, int16_t *scratch)
 {
+    const int16_t zero_point = params->requant.input_zero_point;
     const tte_window *window = &params->window;
     const int32_t share = window->in_c / window->groups;
     const int32_t taps = window->kernel_h * window->kernel_w;
@@ -109,8 +114,8 @@ void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int
         tte_mask_clear(mask, row_begin * row_elems, row_end * row_elems);
     }
     if (trained == NULL) {
-        convolve(params, x, weight, bias, multipliers, row_begin, row_end, 0, window->out_c, y,
-                 mask);
+        convolve(params, &zero_point, x, weight, bias, multipliers, row_begin, row_end, 0,
+                 window->out_c, y, mask);
         return;
     }
     for (int32_t o = 0; o < window->out_c; o = end) {
@@ -122,6 +127,7 @@ void tte_conv2d_int8(const tte_conv2d_params *params, const int8_t *x, const int
                 rows[tap * share + channels[j]] = values[j];
             }
         }
-        convolve(params, x, rows, bias, multipliers, row_begin, row_end, o, end, y, mask);
+        convolve(params, &zero_point, x, rows, bias, multipliers, row_begin, row_end, o, end, y,
+                 mask);
     }
 }
