@@ -7,6 +7,7 @@ every result is written beside its place and renamed, so an interrupt leaves no 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import os
@@ -138,8 +139,7 @@ def build_library(project_dir: Path) -> Path:
     project_dir = project_dir.resolve()
     sources = [project_dir / "src" / name for name in ("model.c", "data.c")]
     sources += sorted((project_dir / "kernels").glob("*.c"))
-    compiler, version = _host_compiler()
-    compiler = tuple(part for part in compiler if part != "-march=native")  # as fast, anywhere
+    compiler, version = _library_compiler()
     command = (*compiler, "-std=c99", OPTIMISE_FLAG, "-fPIC", "-Isrc", "-Ikernels")
     objects = _compile(project_dir, sources, command, version)
     with tempfile.NamedTemporaryFile(
@@ -246,6 +246,15 @@ def _host_compiler() -> tuple[tuple[str, ...], str]:
         why="looked for cc, gcc, clang and zig",
         hint="sudo apt install gcc\npip install ziglang",
     )
+
+
+@functools.cache
+def _library_compiler() -> tuple[tuple[str, ...], str]:
+    """The compiler of this machine, for a library that is used here and now: tuned, but without
+    vectors of 512 bits, for which the kernels' rows are too short."""
+    compiler, version = _host_compiler()
+    narrow = (*compiler, "-mno-avx512f")
+    return narrow if _accepts(narrow, "int one;\n") else compiler, version
 
 
 def _accepts(command: Sequence[str], source: str) -> bool:
