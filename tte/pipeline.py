@@ -149,10 +149,11 @@ def lower(
     plan: TrainPlan,
     options: CompileOptions,
     rho: Mapping[str, float] | None = None,
+    thorough: bool = True,
 ) -> Program:
     """Differentiates, prunes, schedules and places; the limits are not checked. `rho`: gradient
     scales that were measured before, for this plan or one that trains more, of plain gradient
-    descent."""
+    descent. `thorough`: see plan_memory()."""
     dump = _Dump(options.dump_dir)
     forward = prepared.forward
     full = dump("4-differentiate", graph_text, verify(differentiate(forward, prepared.loss)))
@@ -166,7 +167,8 @@ def lower(
         scaled = apply_scales(trained, rho)
     ordered, order, streams = arrange(scaled, options.stream)
     dump("8-schedule", lambda o: schedule_text(ordered, o), order)
-    memory = dump("9-memory", memory_text, plan_memory(verify(ordered, scheduled=True), order))
+    planned = plan_memory(verify(ordered, scheduled=True), order, thorough)
+    memory = dump("9-memory", memory_text, planned)
     return Program(
         name=forward.name,
         model_sha256=prepared.model_sha256,

@@ -122,7 +122,7 @@ class Fold:
         """A plan as a trial on cached features."""
         prepared, samples = self._suffix(plan.updates[0].layer)
         options = replace(self._options, stream=False, optimizer=PLAIN_SGD, dump_dir=None)
-        program = lower(prepared, plan, options, self._rho)
+        program = lower(prepared, plan, options, self._rho, thorough=False)
         order = sample_order(self.samples, steps, self._seed)
         return make_trial(program, order, looks), samples
 
