@@ -68,6 +68,14 @@ def numbers(data: np.ndarray[Any, Any] | Sequence[int]) -> list[str]:
     return rows([_number(int(value)) for value in np.asarray(data).reshape(-1)])
 
 
+def text(data: np.ndarray[Any, Any]) -> list[str]:
+    """int8 as one string literal, which a compiler reads several times as fast as numbers."""
+    return ['    "' + "".join(map(_OCTAL.__getitem__, data.tobytes())) + '"']
+
+
+_OCTAL = [f"\\{value:03o}" for value in range(256)]
+
+
 def _number(value: int) -> str:
     return "INT32_MIN" if value == -(2**31) else str(value)
 

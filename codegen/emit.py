@@ -25,9 +25,9 @@ MODEL_NAME = "model.onnx"
 WINDOWS, UNUSED = (f"kernels/armv7em/tte_{name}.h" for name in ("windows", "unused"))
 
 
-def render_project(program: Program) -> dict[str, str]:
-    """All files of the project: relative path -> text."""
-    view = ProgramView(program)
+def render_project(program: Program, for_reading: bool = True) -> dict[str, str]:
+    """All files of the project: relative path -> text; `for_reading`: see ProgramView."""
+    view = ProgramView(program, for_reading)
     values = view.values()
     kernels = sorted({_source(call.symbol, program.board) for call in view.calls})
     files = project_files(

@@ -97,10 +97,12 @@ class StateView:
 
 
 class ProgramView:
-    """Everything the templates of model.c and data.c ask for."""
+    """Everything the templates of model.c and data.c ask for. `for_reading`: arrays are for a
+    reader too, not for a compiler alone."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, for_reading: bool = True) -> None:
         self._program = program
+        self._for_reading = for_reading
         self._graph = program.graph
         self._names = cformat.Names(reserved=RESERVED)
         self._tables: dict[str, ArrayView] = {}
@@ -187,12 +189,13 @@ class ProgramView:
 
     def _array(self, tensor: Tensor) -> ArrayView:
         assert tensor.data is not None
+        as_text = tensor.type.dtype == "int8" and not self._for_reading
         return ArrayView(
             self._names(tensor.name),
             C_TYPES[tensor.type.dtype],
             tensor.type.elems,
             cformat.comment(f"{tensor.name} {tensor.type}"),
-            cformat.numbers(tensor.data),
+            cformat.text(tensor.data) if as_text else cformat.numbers(tensor.data),
         )
 
     def _op(self, position: int, op: Op) -> OpView | None:

@@ -67,7 +67,7 @@ def make_trial(program: Program, order: NDArray[np.int64], looks: int = 1) -> Tr
     """The trial of a program, with its own learning rate."""
     files = {
         path: text
-        for path, text in render_project(program).items()
+        for path, text in render_project(program, for_reading=False).items()
         if path.startswith(SOURCES) and not path.startswith("kernels/armv7em/")
     }
     output = program.graph[program.graph.outputs[0]].type
