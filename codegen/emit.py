@@ -16,13 +16,15 @@ from tte.codegen.project import project_files, render
 from tte.codegen.view import CallView, ProgramView
 from tte.errors import TteError
 from tte.export import to_onnx, trained_weights
+from tte.ops.depthwise_conv2d import tap_kernels
 from tte.ops.loss import LossAttrs
 from tte.program import Program
 from tte.resources import runtime_dir
 
 MANIFEST_SCHEMA = "tte-program/1"
 MODEL_NAME = "model.onnx"
-WINDOWS, UNUSED = (f"kernels/armv7em/tte_{name}.h" for name in ("windows", "unused"))
+FAST = "kernels/armv7em/tte_{}.h"
+WINDOWS, TAPS, UNUSED = (FAST.format(name) for name in ("windows", "taps", "unused"))
 
 
 def render_project(program: Program, for_reading: bool = True) -> dict[str, str]:
@@ -39,7 +41,7 @@ def render_project(program: Program, for_reading: bool = True) -> dict[str, str]
         program.trainable_bytes,
     )
     if UNUSED in files:
-        files[UNUSED] += _unused(files[WINDOWS], view.calls)
+        files[UNUSED] += _unused(files[WINDOWS] + files[TAPS], view.calls)
     for name in ("model.h", "model.c", "data.h", "data.c"):
         files[f"src/{name}"] = render(f"{name}.j2", values)
     files["program.json"] = json.dumps(manifest(program, view), indent=1) + "\n"
@@ -50,7 +52,9 @@ def _unused(declarations: str, calls: Iterable[CallView]) -> str:
     """A macro for each of the declared depthwise kernels that no call is for."""
     used = set()
     for call in calls:
-        height, width, stride = call.kernel or (0, 0, 0)
+        if call.window is None:
+            continue
+        height, width, stride = call.window.kernel_h, call.window.kernel_w, call.window.stride_w
         name = f"tte_windows_{height}x{width}_{stride}_"
         if call.symbol == "tte_depthwise_conv2d_int8":
             used.add(name + "int8")
@@ -58,7 +62,9 @@ def _unused(declarations: str, calls: Iterable[CallView]) -> str:
                 used.add(name + "masked_int8")
         elif call.symbol == "tte_depthwise_conv2d_grad_input_int8":
             used.add(name + "grad")
-    names = re.findall(r"^void (tte_windows_\w+)\(", declarations, re.MULTILINE)
+        elif call.symbol == "tte_depthwise_conv2d_grad_weight_int8":
+            used |= tap_kernels(call.window)
+    names = re.findall(r"^void (tte_(?:windows|taps)_\w+)\(", declarations, re.MULTILINE)
     return "".join(f"#define {name} NULL\n" for name in names if name not in used)
 
 

@@ -14,7 +14,7 @@ from tte.ir import Graph, Op, Role, Tensor
 from tte.ops import INTEGER_OPS
 from tte.ops.arith import to_factor
 from tte.ops.chain import inner_graph, stage_scratch_offset
-from tte.ops.params import c_type_name
+from tte.ops.params import Window, c_type_name
 from tte.ops.spec import (
     BandPointer,
     ChainCall,
@@ -71,7 +71,7 @@ class CallView:
     params: list[str]
     args: str
     macs: int
-    kernel: tuple[int, int, int] | None  # height, width, stride
+    window: Window | None
     has_mask: bool
     fills_ring: bool = False
 
@@ -253,7 +253,6 @@ class ProgramView:
                 args.append(self._tensor(arg.name))
         if call.params is not None:
             args.insert(0, f"&params_{index}")
-        window = getattr(call.params, "window", None)
         view = CallView(
             index,
             cformat.comment(op.name),
@@ -263,7 +262,7 @@ class ProgramView:
             _struct_lines(call.params),
             _wrapped(args),
             macs,
-            None if window is None else (window.kernel_h, window.kernel_w, window.stride_w),
+            getattr(call.params, "window", None),
             len(op.outputs) > 1 and bool(op.outputs[1]),
             rows == "done, need",
         )

@@ -64,6 +64,7 @@ class KernelMachine:
         for address, content in image.segments:
             self._uc.mem_write(address, content)
         self._lengths: dict[tuple[int, int], int] = {}
+        self._reached: set[int] = set()
 
     def call(self, symbol: str, params: kernel_params.Params | None, args: Sequence[Any]) -> None:
         """symbol(&params, args...), as KernelLibrary.call()."""
@@ -74,6 +75,7 @@ class KernelMachine:
     ) -> int:
         """The same, counted."""
         count = [0]
+        self._reached = set()
 
         def on_block(uc: Any, address: int, size: int, data: Any) -> None:
             block = (address, size)
@@ -81,6 +83,7 @@ class KernelMachine:
                 code = bytes(uc.mem_read(address, size))
                 self._lengths[block] = _thumb_instructions(code)
             count[0] += self._lengths[block]
+            self._reached.add(address)
 
         hook = self._uc.hook_add(unicorn.UC_HOOK_BLOCK, on_block, begin=FLASH, end=END - 1)
         self._uc.ctl_flush_tb()
@@ -90,6 +93,12 @@ class KernelMachine:
             self._uc.hook_del(hook)
             self._uc.ctl_flush_tb()
         return count[0]
+
+    @property
+    def reached(self) -> set[str]:
+        """The functions that the last counted call entered."""
+        places = self._symbols.items()
+        return {name for name, address in places if address & ~1 in self._reached}
 
     def _call(self, symbol: str, params: kernel_params.Params | None, args: Sequence[Any]) -> None:
         place = SRAM

@@ -24,7 +24,7 @@ from tte.ops.conv2d import grad_product_scratch_bytes, product_scratch_bytes
 from tte.ops.depthwise_conv2d import (
     grad_input_scratch_bytes,
     planes_scratch_bytes,
-    vectors_scratch_bytes,
+    tap_planes_scratch_bytes,
 )
 
 Array = NDArray[Any]
@@ -181,7 +181,7 @@ def grad_weight(machine: KernelMachine, layer: Layer, rng: np.random.Generator) 
     window = layer.window
     scratch = max(4 * layer.in_c, product_scratch_bytes(layer.size**2, layer.in_c))
     if layer.depthwise:
-        scratch = vectors_scratch_bytes(window)
+        scratch = tap_planes_scratch_bytes(window)
     return machine.instructions(
         f"tte_{'depthwise_' if layer.depthwise else ''}conv2d_grad_weight_int8",
         params.Conv2dGradWeightParams(window, -128),

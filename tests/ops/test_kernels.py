@@ -32,7 +32,7 @@ from tests.kernel_library import (
     run_with_asan,
 )
 from tte.ops import params
-from tte.ops.depthwise_conv2d import vectors_scratch_bytes
+from tte.ops.depthwise_conv2d import tap_planes_scratch_bytes
 from tte.ops.params import Window
 
 Array = NDArray[Any]
@@ -840,7 +840,7 @@ def check_grad_weight(symbol: str, window: Window, data: Random) -> None:
     if window.kernel_h * window.kernel_w == 1:
         scratch_bytes = max(scratch_bytes, product(window.out_h * window.out_w, sums[0].size))
     if depthwise:
-        scratch_bytes = vectors_scratch_bytes(window)
+        scratch_bytes = tap_planes_scratch_bytes(window)
     call(
         symbol,
         params.Conv2dGradWeightParams(window, zero_point),

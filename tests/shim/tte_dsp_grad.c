@@ -48,24 +48,42 @@ void tte_store_grads(const tte_grad_map *map)
     }
 }
 
+static int32_t step_of(int32_t sum, const tte_move *move)
+{
+    const int32_t high = (int32_t)(((int64_t)sum * move->mantissa) >> 32);
+    return (high + move->half) >> move->shift;
+}
+
+static void take_step(int8_t *weight, int8_t *residual, int32_t by)
+{
+    const int32_t full = tte_clamp(*weight * 256 + *residual - TTE_STEP_OFFSET - by, -127 * 256,
+                                   127 * 256 + 127);
+    *weight = (int8_t)((full + 128) >> 8);
+    *residual = (int8_t)full;
+}
+
 const int32_t *tte_update_fours(int8_t *weight, int8_t *residual, const int32_t *sums,
                                 const int32_t *sums_end, const tte_move *move)
 {
     for (; sums != sums_end; sums += 8, weight += 4, residual += 4) {
         int32_t by[4];
         for (int32_t i = 0; i < 4; i++) {
-            const int32_t high = (int32_t)(((int64_t)sums[i] * move->mantissa) >> 32);
-            by[i] = (high + move->half) >> move->shift;
+            by[i] = step_of(sums[i], move);
             if (by[i] < INT16_MIN || by[i] > INT16_MAX) {
                 return sums;
             }
         }
         for (int32_t i = 0; i < 4; i++) {
-            const int32_t full = tte_clamp(weight[i] * 256 + residual[i] - TTE_STEP_OFFSET - by[i],
-                                           -127 * 256, 127 * 256 + 127);
-            weight[i] = (int8_t)((full + 128) >> 8);
-            residual[i] = (int8_t)full;
+            take_step(weight + i, residual + i, by[i]);
         }
     }
     return sums;
+}
+
+void tte_update_run(int8_t *weight, int8_t *residual, const int32_t *sums,
+                    const int32_t *sums_end, const tte_move *move)
+{
+    while (sums != sums_end) {
+        take_step(weight++, residual++, step_of(*sums++, move));
+    }
 }

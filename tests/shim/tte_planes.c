@@ -43,25 +43,3 @@ void tte_move_words(void *to, const void *from, uint32_t words)
 {
     memmove(to, from, 4 * (size_t)words);
 }
-
-void tte_shift_elements(const int16_t *from, int16_t *to, uint32_t words)
-{
-    to[0] = 0;
-    memcpy(to + 1, from, 4 * (size_t)words - sizeof *to);
-}
-
-void tte_dot_threes(const int16_t *planes, const tte_three *three, const tte_three *end,
-                    uint32_t bytes, int32_t *sums)
-{
-    for (; three != end; three++) {
-        const int16_t *gradients = planes + three->gradients / 2;
-        for (int32_t i = 0; i < 3; i++) {
-            const int16_t *x = planes + three->inputs[i] / 2;
-            int32_t sum = 0;
-            for (uint32_t j = 0; j < bytes / 2; j++) {
-                sum += gradients[j] * x[j];
-            }
-            sums[three->sums[i] / 4] = sum;
-        }
-    }
-}

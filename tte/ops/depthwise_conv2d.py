@@ -252,31 +252,68 @@ def grad_weight_call(op: Op, graph: Graph) -> KernelCall:
     return weight_update_call(op, op.attrs.window.params(x, grad), "int16_t")
 
 
-def vectors_scratch_bytes(window: params.Window) -> int:
-    """int16 vectors of four channels, of one where these are too large: the inputs, apart by their
-    remainder by the stride, and the gradients twice; none for kernels that stay portable."""
+def _is_portable(window: params.Window) -> bool:
     kernel, stride = (window.kernel_h, window.kernel_w), (window.stride_h, window.stride_w)
-    if max(kernel) > 7 or max(stride) > 2:
+    return max(kernel) > 7 or max(stride) > 2
+
+
+def _tap_reach(window: params.Window) -> int | None:
+    """How far taps are off to the sides, on maps of at most 4 columns that have no border there."""
+    cols = -(-window.in_w // window.stride_w)
+    last = (window.kernel_w - 1) * window.dilation_w - window.pad_left
+    reach = max(window.pad_left, last)
+    return reach if max(window.out_w, cols) <= 4 and reach <= 3 else None
+
+
+def tap_planes_scratch_bytes(window: params.Window) -> int:
+    """int16 planes of four channels, of one where these are too large: inputs, apart by their
+    remainder by the stride, and gradients in blocks of columns, each behind a row of zeros; none for
+    kernels that stay portable."""
+    if _is_portable(window):
         return 0
-    pads, dilation = (window.pad_top, window.pad_left), (window.dilation_h, window.dilation_w)
-    low = [-pad // step for pad, step in zip(pads, stride, strict=True)]
+    stride, pads = (window.stride_h, window.stride_w), (window.pad_top, window.pad_left)
+    kernel, dilation = (window.kernel_h, window.kernel_w), (window.dilation_h, window.dilation_w)
+    low = -pads[1] // stride[1]
     high = [
-        ((count - 1) * apart - pad) // step
+        max(((count - 1) * apart - pad) // step, 0)
         for count, apart, pad, step in zip(kernel, dilation, pads, stride, strict=True)
     ]
-    last = (1 - low[1]) // 2 * 2 + high[1]
-    reach = window.out_w + max(high[1], 0)
-    pitch = _up(max(reach, min(reach, -(-window.in_w // stride[1])) - low[1]), 2)
-    grads = _up((window.out_h - 1) * pitch + window.out_w + 1, 8)
-    inputs = (high[0] - low[0]) * pitch + last // 2 * 2 + grads
-    channel = 2 * (stride[0] * stride[1] * inputs + 2 * grads)
+    rows = min(window.out_h + high[0], -(-window.in_h // stride[0]))
+    block, inputs = 4, rows * 4
+    if _tap_reach(window) is None:
+        reach = window.out_w + high[1]
+        pitch = _up(max(reach, min(reach, -(-window.in_w // stride[1])) - low), 2)
+        block, inputs = 8, rows * pitch + (1 - low) // 2 * 2
+    grads = -(-window.out_w // block) * (1 + window.out_h) * block
+    channel = 2 * (stride[0] * stride[1] * inputs + grads)
     return 4 * channel if 4 * channel <= FOUR_PLANES_BYTES else channel
 
 
+def tap_kernels(window: params.Window) -> set[str]:
+    """The routines of armv7em/tte_taps.h that tte_depthwise_conv2d_grad_weight_int8() calls."""
+    if _is_portable(window):
+        return set()
+    reach = _tap_reach(window)
+    if reach is not None:
+        one = f"tte_taps_near_{2 * max(reach, 1) + 1}"
+        return {one if window.stride_w == 1 else "tte_taps_near_7_2"}
+    offsets = [k * window.dilation_w - window.pad_left for k in range(window.kernel_w)]
+    found = set()
+    for remainder in range(window.stride_w):
+        places = [at // window.stride_w for at in offsets if at % window.stride_w == remainder]
+        while places:
+            first = places[0]
+            run = [place for place in places if place < first + (7 if first % 2 else 5)]
+            count = 5 if first % 2 == 0 else 7 if run[-1] >= first + 3 else 3
+            found.add(f"tte_taps_{count}")
+            places = places[len(run) :]
+    return found
+
+
 def grad_weight_scratch(op: Op, graph: Graph) -> int:
-    """The vectors of a channel or four."""
+    """The planes of a channel or four."""
     x, grad = op.inputs[:2]
-    return vectors_scratch_bytes(op.attrs.window.params(graph[x].type, graph[grad].type))
+    return tap_planes_scratch_bytes(op.attrs.window.params(graph[x].type, graph[grad].type))
 
 
 def _samples() -> tuple[Sample, ...]:

@@ -13,6 +13,9 @@
 
 #include "tte_requant.h"
 
+/* A function whose code and stack are not part of its caller's. */
+#define TTE_APART __attribute__((noinline))
+
 /* Four int8 of any alignment. */
 static inline uint32_t tte_load_4(const int8_t *p)
 {

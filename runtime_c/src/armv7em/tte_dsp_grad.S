@@ -393,3 +393,57 @@
 7:      mov     r0, r2
         pop     {r3-r11, pc}
         .size   tte_update_fours, . - tte_update_fours
+
+@ tte_update_run(weight, residual, sums, sums_end, move): the same for sums that are neighbours. One
+@ by one the last, and eight of which a step is no int16.
+        function tte_update_run
+        sub     r3, r3, #32
+        push    {r3-r11, lr}            @ at sp: where the last eight begin
+        ldr     r4, [sp, #40]
+        ldm     r4, {r11, r12, lr}
+        orr     r11, r11, #0xFF00FF00
+1:      mov     r4, #5 << 16
+        msr     APSR_nzcvqg, r4
+        b       3f
+2:      ldm     r2!, {r3-r10}
+        round_steps 3, 4, 5, 6
+        round_steps 7, 8, 9, 10
+        pkhbt   r3, r3, r5, lsl #16
+        pkhbt   r4, r4, r6, lsl #16
+        pkhbt   r5, r7, r9, lsl #16
+        pkhbt   r6, r8, r10, lsl #16
+        mrs     r7, APSR
+        lsls    r7, r7, #4
+        bmi     5f
+        ldr     r10, =0x01800180        @ 384, twice
+        take_steps r3, r4
+        take_steps r5, r6
+3:      ldr     r3, [sp]
+        cmp     r2, r3
+        bls     2b
+        adds    r3, r3, #32
+        cmp     r2, r3
+        bne     6f
+        pop     {r3-r11, pc}
+5:      mov     r3, r2
+        subs    r2, r2, #32
+6:      ldr     r7, =-32384             @ 128 above the lowest
+7:      ldr     r4, [r2], #4
+        ldrsb   r5, [r0]
+        ldrsb   r6, [r1]
+        smmla   r4, r4, r12, lr
+        asr     r4, r4, r11
+        add     r5, r6, r5, lsl #8
+        subs    r5, r5, r4
+        ssat    r5, #16, r5
+        cmp     r5, r7
+        it      lt
+        movlt   r5, r7
+        asrs    r6, r5, #8
+        strb    r6, [r0], #1
+        subs    r5, r5, #128
+        strb    r5, [r1], #1
+        cmp     r2, r3
+        bne     7b
+        b       1b
+        .size   tte_update_run, . - tte_update_run

@@ -112,7 +112,8 @@ static inline int tte_plan_move(tte_factor step, tte_factor rate, tte_move *move
     }
     move->shift = shift;
     move->mantissa = (int32_t)(((int64_t)step.mantissa * rate.mantissa) >> 31);
-    move->half = ((int32_t)1 << (shift - 1)) - ((int32_t)TTE_STEP_OFFSET << shift);
+    /* 1 << (shift - 1) for rounding, less TTE_STEP_OFFSET << shift. */
+    move->half = -(2 * TTE_STEP_OFFSET - 1) * ((int32_t)1 << (shift - 1));
     return 1;
 }
 
@@ -120,5 +121,9 @@ static inline int tte_plan_move(tte_factor step, tte_factor rate, tte_move *move
  * them, up to sums_end or to where a step is no int16: returns which. */
 const int32_t *tte_update_fours(int8_t *weight, int8_t *residual, const int32_t *sums,
                                 const int32_t *sums_end, const tte_move *move);
+
+/* The same for one sum after the other and any step, up to sums_end. */
+void tte_update_run(int8_t *weight, int8_t *residual, const int32_t *sums,
+                    const int32_t *sums_end, const tte_move *move);
 
 #endif

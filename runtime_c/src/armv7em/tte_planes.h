@@ -31,19 +31,6 @@ void tte_clear_words(void *to, uint32_t words);
 /* To a lower place, or one that has none of them. */
 void tte_move_words(void *to, const void *from, uint32_t words);
 
-/* The elements of `words` words, a multiple of four, one further on; the first becomes 0. */
-void tte_shift_elements(const int16_t *from, int16_t *to, uint32_t words);
-
-/* Three products of a vector of gradients with three of inputs, all at words; in bytes where these
- * begin in the planes and where the sums go. The kernel counts on the order of fields. */
-typedef struct {
-    int32_t gradients, inputs[3], sums[3];
-} tte_three;
-
-/* Vectors of `bytes`, a multiple of 16. */
-void tte_dot_threes(const int16_t *planes, const tte_three *three, const tte_three *end,
-                    uint32_t bytes, int32_t *sums);
-
 /* Four planes in at most so many bytes, or else one. */
 enum { TTE_FOUR_PLANES_BYTES = 8192 };
 

@@ -11,9 +11,6 @@
 
 #include "tte_dsp.h"
 
-/* A function whose stack is not part of its caller's. */
-#define TTE_APART __attribute__((noinline))
-
 /* One call: output rows whose sums end at sums_end. The kernels count on the order of fields. */
 typedef struct {
     const int16_t *x;                    /* under the first output */
