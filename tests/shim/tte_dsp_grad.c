@@ -56,7 +56,7 @@ static int32_t step_of(int32_t sum, const tte_move *move)
 
 static void take_step(int8_t *weight, int8_t *residual, int32_t by)
 {
-    const int32_t full = tte_clamp(*weight * 256 + *residual - TTE_STEP_OFFSET - by, -127 * 256,
+    const int32_t full = tte_clamp(*weight * 256 + *residual + TTE_STEP_OFFSET - by, -127 * 256,
                                    127 * 256 + 127);
     *weight = (int8_t)((full + 128) >> 8);
     *residual = (int8_t)full;
@@ -85,5 +85,12 @@ void tte_update_run(int8_t *weight, int8_t *residual, const int32_t *sums,
 {
     while (sums != sums_end) {
         take_step(weight++, residual++, step_of(*sums++, move));
+    }
+}
+
+void tte_scale_words(int32_t *to, const int32_t *from, uint32_t words, int32_t factor)
+{
+    for (uint32_t i = 0; i < words; i++) {
+        to[i] = tte_mla(from[i], factor, 0);
     }
 }

@@ -267,8 +267,8 @@ def _tap_reach(window: params.Window) -> int | None:
 
 def tap_planes_scratch_bytes(window: params.Window) -> int:
     """int16 planes of four channels, of one where these are too large: inputs, apart by their
-    remainder by the stride, and gradients in blocks of columns, each behind a row of zeros; none for
-    kernels that stay portable."""
+    remainder by the stride, and gradients in blocks of columns, each behind a row of zeros; none
+    for kernels that stay portable."""
     if _is_portable(window):
         return 0
     stride, pads = (window.stride_h, window.stride_w), (window.pad_top, window.pad_left)

@@ -2,9 +2,9 @@
  *
  * sums[o][i] = sum over pixels of grad_output[p][o] * (x[p][i] - zero point), then
  * 256 * weight + residual -= round(sums * step * rates[o]): for 1x1 kernels the product of the
- * gradients' and the inputs' columns, in tiles of 2 output and 4 input channels (tte_tile.h).
- * weight, residual [out_c][in_c], NHWC. A rate of 0 marks a channel that is never trained. Other
- * kernels and large maps are left to the portable kernel.
+ * gradients' and the inputs' columns, in tiles of 2 output and 4 input channels (tte_tile.h); one
+ * pixel needs no tiles. weight, residual [out_c][in_c], NHWC. A rate of 0 marks a channel that is
+ * never trained. Other kernels and large maps are left to the portable kernel.
  * Source: docs/numerics.md, section 3; docs/performance.md.
  */
 #define tte_conv2d_grad_weight_int8 tte_conv2d_grad_weight_int8_portable
@@ -62,6 +62,30 @@ static inline void update(int8_t *weight, int8_t *residual, const int32_t *sums,
     }
 }
 
+/* One pixel, as behind a classifier: every row of sums is the inputs times a gradient. Inputs and
+ * sums take no more scratch than tiles of so many channels. */
+static TTE_APART void update_pixel(const tte_conv2d_grad_weight_params *params, const int8_t *x,
+                                   const int8_t *grad_output, tte_factor step,
+                                   const tte_factor *rates, int8_t *weight, int8_t *residual,
+                                   int32_t *scratch, int32_t channels)
+{
+    const int32_t in_c = params->window.in_c, out_c = params->window.out_c;
+    for (int32_t i = 0; i < in_c; i += channels) {
+        const int32_t count = in_c - i < channels ? in_c - i : channels;
+        const int32_t whole = (count + 7) & ~7;
+        for (int32_t j = 0; j < count; j++) {
+            scratch[j] = x[i + j] - params->input_zero_point;
+        }
+        for (int32_t o = 0; o < out_c; o++) {
+            if (rates[o].mantissa != 0) {
+                tte_scale_words(scratch + whole, scratch, (uint32_t)whole, grad_output[o]);
+                tte_update(weight + o * in_c + i, residual + o * in_c + i, scratch + whole, count,
+                           step, rates[o]);
+            }
+        }
+    }
+}
+
 void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, const int8_t *x,
                                  const int8_t *grad_output, const tte_factor *step,
                                  const tte_factor *rates, int8_t *weight, int8_t *residual,
@@ -80,6 +104,11 @@ void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, co
     }
 
     const tte_product product = tte_plan_product(pixels, (in_c + 3) / 4, scratch);
+    if (pixels == 1) {
+        update_pixel(params, x, grad_output, *step, rates, weight, residual, scratch,
+                     product.tiles * 4);
+        return;
+    }
     const uint32_t offset = tte_both(-params->input_zero_point);
     int32_t count;
     tte_start(&product, 0, 0);

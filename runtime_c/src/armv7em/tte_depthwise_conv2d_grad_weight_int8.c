@@ -300,20 +300,6 @@ static TTE_APART void add_sums(const tte_window *window, const tte_plan *plan, c
     }
 }
 
-/* Steps down the gradients of a channel. */
-static inline void update(int8_t *weight, int8_t *residual, const int32_t *sums, int32_t count,
-                          tte_factor step, tte_factor rate)
-{
-    tte_move move;
-    if (tte_plan_move(step, rate, &move)) {
-        tte_update_run(weight, residual, sums, sums + count, &move);
-        return;
-    }
-    for (int32_t i = 0; i < count; i++) {
-        tte_update_weight(weight + i, residual + i, sums[i], step, rate);
-    }
-}
-
 void tte_depthwise_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params,
                                            const int8_t *x, const int8_t *grad_output,
                                            const tte_factor *step, const tte_factor *rates,
@@ -356,7 +342,7 @@ void tte_depthwise_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *
             } else {
                 add_sums(window, &plan, planes, sums);
             }
-            update(weight, residual, sums, taps, *step, rate);
+            tte_update(weight, residual, sums, taps, *step, rate);
         }
     }
 }

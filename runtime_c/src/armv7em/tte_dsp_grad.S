@@ -302,7 +302,7 @@
         b       9b
         .size   tte_store_grads, . - tte_store_grads
 
-@ Four steps, 128 too low, from their sums.
+@ Four steps, 256 too high, from their sums.
         .macro  round_steps a, b, c, d
         .irp    r, \a, \b, \c, \d
         smmla   r\r, r\r, r12, lr
@@ -325,22 +325,21 @@
         sxtab16 r7, r7, r8, ror #8
         qsub16  \even, r9, \even
         qsub16  \odd, r7, \odd
-        qsub16  \even, \even, r10
-        qsub16  \odd, \odd, r10
-        lsl     r7, \odd, #8
-        sel     r7, \even, r7
-        str     r7, [r1], #4
         qadd16  \even, \even, r10
         qadd16  \odd, \odd, r10
+        lsl     r7, \odd, #8
+        sel     r7, \even, r7
+        eor     r7, r7, #0x80808080
+        str     r7, [r1], #4
         lsr     \even, \even, #8
         sel     \even, \even, \odd
         str     \even, [r0], #4
         .endm
 
 @ tte_update_fours(weight, residual, sums, sums_end, move) returns the sums that it stopped at.
-@ 256 * weight + residual is an int16, and so is a step less 128; the first less the second is 128
-@ too much and saturates at the top where it should. 384 less, it does so at the bottom; its lower
-@ byte is the residual then, and 384 more its upper byte the weight. The GE flags remain as they
+@ 256 * weight + residual is an int16, and so is a step and 256; the first less the second is 256 too
+@ low and saturates at the bottom where it should. 384 more, it does so at the top; its upper byte is
+@ the weight then, and its lower byte the residual, but for its top bit. The GE flags remain as they
 @ are: SEL takes bytes 0 and 2 of its first operand. SSAT leaves in the Q flag whether a step was no
 @ int16. Eight at a time; where one of them is none, four.
 @ r11 = a mask of upper bytes and in the lowest byte the shift, r12 = mantissa, lr = half
@@ -427,7 +426,7 @@
         pop     {r3-r11, pc}
 5:      mov     r3, r2
         subs    r2, r2, #32
-6:      ldr     r7, =-32384             @ 128 above the lowest
+6:      ldr     r7, =32639              @ the highest
 7:      ldr     r4, [r2], #4
         ldrsb   r5, [r0]
         ldrsb   r6, [r1]
@@ -435,15 +434,29 @@
         asr     r4, r4, r11
         add     r5, r6, r5, lsl #8
         subs    r5, r5, r4
-        ssat    r5, #16, r5
+        ssat    r5, #16, r5             @ 256 too low
+        add     r5, r5, #256
         cmp     r5, r7
-        it      lt
-        movlt   r5, r7
-        asrs    r6, r5, #8
-        strb    r6, [r0], #1
-        subs    r5, r5, #128
+        it      gt
+        movgt   r5, r7
         strb    r5, [r1], #1
+        adds    r5, r5, #128
+        asrs    r5, r5, #8
+        strb    r5, [r0], #1
         cmp     r2, r3
         bne     7b
         b       1b
         .size   tte_update_run, . - tte_update_run
+
+@ void tte_scale_words(to, from, words, factor)
+        function tte_scale_words
+        push    {r4-r11, lr}
+1:      ldm     r1!, {r4-r11}
+        .irp    r, 4, 5, 6, 7, 8, 9, 10, 11
+        mul     r\r, r\r, r3
+        .endr
+        subs    r2, r2, #8
+        stm     r0!, {r4-r11}
+        bne     1b
+        pop     {r4-r11, pc}
+        .size   tte_scale_words, . - tte_scale_words

@@ -96,8 +96,8 @@ enum { TTE_GRAD_OFFSET = 127 };
 
 void tte_store_grads(const tte_grad_map *map);
 
-/* tte_update_step() of one channel, less 128: (sum * mantissa / 2^32 + half) >> shift. */
-enum { TTE_STEP_OFFSET = 128 };
+/* tte_update_step() of one channel, and 256: (sum * mantissa / 2^32 + half) >> shift. */
+enum { TTE_STEP_OFFSET = 256 };
 
 typedef struct {
     int32_t shift, mantissa, half;
@@ -107,13 +107,13 @@ typedef struct {
 static inline int tte_plan_move(tte_factor step, tte_factor rate, tte_move *move)
 {
     const int32_t shift = step.exponent + rate.exponent - 31 - 32;
-    if (shift < 1 || shift > 23) { /* half is no less than -2^30, as the rest is */
+    if (shift < 1 || shift > 21) { /* half is less than 2^30, and the rest no more */
         return 0;
     }
     move->shift = shift;
     move->mantissa = (int32_t)(((int64_t)step.mantissa * rate.mantissa) >> 31);
-    /* 1 << (shift - 1) for rounding, less TTE_STEP_OFFSET << shift. */
-    move->half = -(2 * TTE_STEP_OFFSET - 1) * ((int32_t)1 << (shift - 1));
+    /* 1 << (shift - 1) for rounding, and TTE_STEP_OFFSET << shift. */
+    move->half = (2 * TTE_STEP_OFFSET + 1) * ((int32_t)1 << (shift - 1));
     return 1;
 }
 
@@ -125,5 +125,22 @@ const int32_t *tte_update_fours(int8_t *weight, int8_t *residual, const int32_t 
 /* The same for one sum after the other and any step, up to sums_end. */
 void tte_update_run(int8_t *weight, int8_t *residual, const int32_t *sums,
                     const int32_t *sums_end, const tte_move *move);
+
+/* A step of `count` weights and their residuals down their sums. */
+static inline void tte_update(int8_t *weight, int8_t *residual, const int32_t *sums,
+                              int32_t count, tte_factor step, tte_factor rate)
+{
+    tte_move move;
+    if (tte_plan_move(step, rate, &move)) {
+        tte_update_run(weight, residual, sums, sums + count, &move);
+        return;
+    }
+    for (int32_t i = 0; i < count; i++) {
+        tte_update_weight(weight + i, residual + i, sums[i], step, rate);
+    }
+}
+
+/* to[i] = factor * from[i], `words` a multiple of eight that is not 0. */
+void tte_scale_words(int32_t *to, const int32_t *from, uint32_t words, int32_t factor);
 
 #endif
