@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -358,7 +359,7 @@ def grad_weight_call(
 
 @pytest.mark.parametrize(
     ("size", "in_c", "out_c", "limit"),
-    [(8, 48, 240, 0.95), (8, 12, 144, 1.19), (4, 24, 576, 1.85), (1, 160, 10, 19.0)],
+    [(8, 48, 240, 0.95), (8, 12, 144, 1.19), (4, 24, 576, 1.85), (1, 160, 10, 12.5)],
 )
 def test_network_grad_weight(size: int, in_c: int, out_c: int, limit: float) -> None:
     check(grad_weight(size, in_c, out_c, random(2), [-2, 0, 2, 4]), machine(), limit)
@@ -367,11 +368,15 @@ def test_network_grad_weight(size: int, in_c: int, out_c: int, limit: float) -> 
 @pytest.mark.parametrize(
     ("size", "channels", "kernel", "stride", "limit"),
     [
-        (4, 336, 3, 1, 2.9),
+        (4, 336, 3, 1, 2.85),
         (8, 192, 3, 1, 1.85),
         (8, 160, 5, 1, 1.18),
         (8, 160, 7, 1, 1.03),
-        (8, 240, 7, 2, 1.75),
+        (8, 240, 7, 2, 1.63),
+        (4, 384, 5, 1, 1.7),
+        (16, 48, 3, 2, 2.65),
+        (16, 48, 7, 2, 1.28),
+        (16, 48, 7, 1, 0.99),
     ],
 )
 def test_depthwise_grad_weight(
@@ -428,6 +433,15 @@ def odd_taps(seed: int) -> list[Window]:
     return [window for window in found if window is not None]
 
 
+def test_taps_of_large_maps() -> None:
+    """One channel at a time, many blocks."""
+    for size, channels, kernel, stride in ((40, 6, 3, 1), (41, 3, 5, 2), (90, 2, 7, 2)):
+        window = depthwise(size, channels, kernel, stride)
+        call = depthwise_grad_weight(window, random(size), [-2, 3])
+        check(call, machine())
+        check_here(call)
+
+
 @pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
 def test_odd_taps(board: str) -> None:
     """In exactly the scratch that they have, by the routines that the compiler knows of; here under
@@ -437,10 +451,12 @@ def test_odd_taps(board: str) -> None:
         call = depthwise_grad_weight(window, random(seed), [-2, 3, 6, 9])
         check(call, on)
         check_here(call)
-        if call.args[3].any():
-            assert {name for name in on.reached if name.startswith("tte_taps")} == tap_kernels(
-                window
-            ), window
+        rates, known = call.args[3], tap_kernels(window)
+        assert rates is not None
+        if rates.any():
+            reached = {name for name in on.reached if re.match("tte_taps_(near|[357])", name)}
+            assert reached == {name for name in known if "split" not in name}, window
+        assert {name for name in on.reached if "_split_" in name} <= known, window
 
 
 @pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])

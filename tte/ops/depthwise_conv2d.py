@@ -259,33 +259,30 @@ def _is_portable(window: params.Window) -> bool:
 
 def _tap_reach(window: params.Window) -> int | None:
     """How far taps are off to the sides, on maps of at most 4 columns that have no border there."""
-    cols = -(-window.in_w // window.stride_w)
-    last = (window.kernel_w - 1) * window.dilation_w - window.pad_left
-    reach = max(window.pad_left, last)
-    return reach if max(window.out_w, cols) <= 4 and reach <= 3 else None
+    reach = max(window.pad_left, _last_offset(window), 1)
+    near = max(window.out_w, window.in_w / window.stride_w) <= 4 and reach <= 3
+    return reach if near and window.stride_h == window.stride_w else None
+
+
+def _last_offset(window: params.Window) -> int:
+    return (window.kernel_w - 1) * window.dilation_w - window.pad_left
 
 
 def tap_planes_scratch_bytes(window: params.Window) -> int:
-    """int16 planes of four channels, of one where these are too large: inputs, apart by their
-    remainder by the stride, and gradients in blocks of columns, each behind a row of zeros; none
-    for kernels that stay portable."""
+    """int16 planes of four channels, of one where these are too large: inputs, and gradients in
+    blocks of columns, each behind a row of zeros; none for kernels that stay portable."""
     if _is_portable(window):
         return 0
-    stride, pads = (window.stride_h, window.stride_w), (window.pad_top, window.pad_left)
-    kernel, dilation = (window.kernel_h, window.kernel_w), (window.dilation_h, window.dilation_w)
-    low = -pads[1] // stride[1]
-    high = [
-        max(((count - 1) * apart - pad) // step, 0)
-        for count, apart, pad, step in zip(kernel, dilation, pads, stride, strict=True)
-    ]
-    rows = min(window.out_h + high[0], -(-window.in_h // stride[0]))
-    block, inputs = 4, rows * 4
+    last = (window.kernel_h - 1) * window.dilation_h - window.pad_top
+    rows = min(window.in_h, max((window.out_h - 1) * window.stride_h + last + 1, 1))
+    stride = window.stride_w
+    block, inputs = 4, 4 * stride * rows
     if _tap_reach(window) is None:
-        reach = window.out_w + high[1]
-        pitch = _up(max(reach, min(reach, -(-window.in_w // stride[1])) - low), 2)
-        block, inputs = 8, rows * pitch + (1 - low) // 2 * 2
-    grads = -(-window.out_w // block) * (1 + window.out_h) * block
-    channel = 2 * (stride[0] * stride[1] * inputs + grads)
+        low = -window.pad_left // stride
+        reach = window.out_w + max(_last_offset(window) // stride, 0)
+        pitch = _up(max(reach, min(reach, -(-window.in_w // stride)) - low), 2)
+        block, inputs = 8, stride * (4 + 2 * _up(-low, 2) + rows * pitch) + 16 * (stride - 1)
+    channel = 2 * (inputs + _up(window.out_w, block) * (1 + window.out_h))
     return 4 * channel if 4 * channel <= FOUR_PLANES_BYTES else channel
 
 
@@ -293,20 +290,20 @@ def tap_kernels(window: params.Window) -> set[str]:
     """The routines of armv7em/tte_taps.h that tte_depthwise_conv2d_grad_weight_int8() calls."""
     if _is_portable(window):
         return set()
-    reach = _tap_reach(window)
-    if reach is not None:
-        one = f"tte_taps_near_{2 * max(reach, 1) + 1}"
-        return {one if window.stride_w == 1 else "tte_taps_near_7_2"}
+    found, ending = set(), ""
+    if window.stride_w == 2:
+        found, ending = {"tte_taps_split_channel", "tte_taps_split_four_channels"}, "_2"
+    near = _tap_reach(window)
+    if near is not None:
+        return found | {f"tte_taps_near_{2 * near + 1}{ending}"}
     offsets = [k * window.dilation_w - window.pad_left for k in range(window.kernel_w)]
-    found = set()
-    for remainder in range(window.stride_w):
-        places = [at // window.stride_w for at in offsets if at % window.stride_w == remainder]
-        while places:
-            first = places[0]
-            run = [place for place in places if place < first + (7 if first % 2 else 5)]
-            count = 5 if first % 2 == 0 else 7 if run[-1] >= first + 3 else 3
-            found.add(f"tte_taps_{count}")
-            places = places[len(run) :]
+    while offsets:
+        for reach in (1, 2, 3):
+            center = (offsets[0] + reach) // (2 * window.stride_w) * (2 * window.stride_w)
+            if center + reach >= offsets[-1]:
+                break
+        found.add(f"tte_taps_{2 * reach + 1}{ending}")
+        offsets = [offset for offset in offsets if offset > center + reach]
     return found
 
 

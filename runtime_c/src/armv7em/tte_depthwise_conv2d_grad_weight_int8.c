@@ -4,11 +4,10 @@
  * 256 * weight + residual -= round(sum * step * rates[c]). x NHWC, weight and residual
  * [channel][kernel_h][kernel_w]. A rate of 0 marks a channel that is never trained.
  *
- * A channel's gradients and inputs are copied to planes of int16, inputs apart by their remainder by
- * the stride; then all taps of a kernel row are made at once (tte_taps.h) from those pairs of rows
- * that are inside the map. Maps of at most 4 columns have no border to the sides either. Strides
- * above 2 and kernels above 7 are left to the portable kernel. Source: docs/numerics.md, section 3;
- * docs/performance.md.
+ * A channel's gradients and inputs are copied to planes of int16; then all taps of a kernel row are
+ * made at once (tte_taps.h) from those pairs of rows that are inside the map. Maps of at most 4
+ * columns have no border to the sides either. Strides above 2 and kernels above 7 are left to the
+ * portable kernel. Source: docs/numerics.md, section 3; docs/performance.md.
  */
 #define tte_depthwise_conv2d_grad_weight_int8 tte_depthwise_conv2d_grad_weight_int8_portable
 #include "../tte_depthwise_conv2d_grad_weight_int8.c"
@@ -22,7 +21,13 @@ void tte_depthwise_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *
                                            const tte_factor *step, const tte_factor *rates,
                                            int8_t *weight, int8_t *residual, int16_t *scratch);
 
-enum { MAX_KERNEL = 7, MAX_TAPS = MAX_KERNEL * MAX_KERNEL, MAX_STRIDE = 2, NEAR = 4, FAR = 8 };
+enum { MAX_KERNEL = 7, MAX_TAPS = MAX_KERNEL * MAX_KERNEL, MAX_STRIDE = 2 };
+
+/* Taps of a call are at most so many columns off. */
+enum { MAX_REACH = 3 };
+
+/* Columns of a block of gradients. */
+enum { NEAR = 4, FAR = 8 };
 
 static inline int32_t least(int32_t a, int32_t b)
 {
@@ -38,116 +43,106 @@ static inline int32_t greatest(int32_t a, int32_t b)
 typedef struct {
     tte_taps_function function;
     int32_t count;
-    int32_t x; /* byte of a row of inputs where tap 0 of output 0 begins */
+    int32_t x; /* byte of a row of inputs where the call begins */
     int32_t taps[MAX_KERNEL];
 } tte_run;
 
-/* Planes of a channel: inputs of each remainder, behind them the gradients. All in elements. */
+/* Planes of a channel: inputs, behind them the gradients. In elements, but for tap_blocks. */
 typedef struct {
-    int32_t rows, cols;        /* of the inputs of a remainder */
+    int32_t rows, cols;        /* of the inputs in use */
     int32_t pitch;             /* of a row of inputs */
-    int32_t left;              /* input column 0 */
-    int32_t x_rows, x_cols;    /* from the inputs of one remainder to the next, down and across */
+    int32_t first;             /* input 0 of row 0 */
     int32_t block;             /* columns of gradients, behind a row of zeros */
     int32_t blocks, block_elems;
     int32_t gradients, elems;  /* where they begin; of all planes */
     int32_t channels;          /* at once */
+    tte_tap_blocks tap_blocks;
     tte_run runs[MAX_KERNEL], *runs_end;
     tte_tap_row kernel_rows[MAX_KERNEL];
     int is_direct; /* whether sums of the only call are all taps, in their order */
 } tte_plan;
 
-/* Along one axis tap k reads the input of output o at o * stride + offset(k), which is number
- * o + (offset >> stride / 2) of those with remainder offset % stride: strides are 1 or 2. */
+/* Along one axis tap k reads the input of output o at o * stride + offset. */
 static inline int32_t offset_of(int32_t k, int32_t dilation, int32_t pad)
 {
     return k * dilation - pad;
 }
 
-/* How many of `count` inputs have a remainder. */
-static inline int32_t inputs_of(int32_t count, int32_t remainder, int32_t stride)
+static inline int32_t last_offset(const tte_window *window)
 {
-    return (count - remainder + stride - 1) >> stride / 2;
+    return offset_of(window->kernel_w - 1, window->dilation_w, window->pad_left);
 }
 
-/* How far taps are off to the sides. */
-static inline int32_t reach_of(const tte_window *window)
+/* Taps from tap k on that are at most `reach` columns off `center`; returns the next one. */
+static TTE_APART int32_t plan_run(const tte_window *window, int32_t k, int32_t center,
+                                  int32_t reach, tte_run *run)
 {
-    return greatest(window->pad_left,
-                    offset_of(window->kernel_w - 1, window->dilation_w, window->pad_left));
+    run->count = 2 * reach + 1;
+    for (int32_t i = 0; i < MAX_KERNEL; i++) {
+        run->taps[i] = -1;
+    }
+    for (; k < window->kernel_w; k++) {
+        const int32_t offset = offset_of(k, window->dilation_w, window->pad_left) - center;
+        if (offset > reach) {
+            break;
+        }
+        run->taps[offset + reach] = k;
+    }
+    return k;
+}
+
+/* Whether no tap looks at more than 4 columns, none of them in the border. */
+static int is_near(const tte_window *window)
+{
+    return window->out_w <= NEAR && window->in_w <= NEAR * window->stride_w &&
+           window->pad_left <= MAX_REACH && last_offset(window) <= MAX_REACH &&
+           window->stride_h == window->stride_w;
 }
 
 static TTE_APART void plan_near(const tte_window *window, tte_plan *plan)
 {
-    static const tte_taps_function functions[] = {tte_taps_near_3, tte_taps_near_5,
-                                                  tte_taps_near_7};
-    tte_run *run = plan->runs;
-    const int32_t reach = window->stride_w == 1 ? greatest(reach_of(window), 1) : 3;
-    run->function = window->stride_w == 1 ? functions[reach - 1] : tte_taps_near_7_2;
-    run->count = 2 * reach + 1;
-    run->x = 0;
-    for (int32_t i = 0; i < MAX_KERNEL; i++) {
-        run->taps[i] = -1;
-    }
-    for (int32_t k = 0; k < window->kernel_w; k++) {
-        run->taps[offset_of(k, window->dilation_w, window->pad_left) + reach] = k;
-    }
-    plan->runs_end = run + 1;
-    plan->left = 0;
+    static const tte_taps_function functions[MAX_STRIDE][MAX_REACH] = {
+        {tte_taps_near_3, tte_taps_near_5, tte_taps_near_7},
+        {tte_taps_near_3_2, tte_taps_near_5_2, tte_taps_near_7_2}};
+    const int32_t reach = greatest(1, greatest(window->pad_left, last_offset(window)));
+    plan_run(window, 0, 0, reach, plan->runs);
+    plan->runs->function = functions[window->stride_w - 1][reach - 1];
+    plan->runs->x = 0;
+    plan->runs_end = plan->runs + 1;
     plan->pitch = NEAR * window->stride_w;
-    plan->x_cols = NEAR;
-    plan->x_rows = plan->rows * plan->pitch;
+    plan->first = 0;
     plan->block = NEAR;
+    plan->gradients = plan->rows * plan->pitch;
 }
 
-/* Runs from tap `first` on, of those of remainder `remainder`: as few sums as will do. */
-static TTE_APART void plan_runs(const tte_window *window, int32_t remainder, tte_plan *plan)
+/* The zeros behind a row are those before the next one. Runs have their middle at a word, and may
+ * begin in front of row 0 or end behind the last one. */
+static TTE_APART void plan_far(const tte_window *window, tte_plan *plan)
 {
-    const int32_t stride = window->stride_w;
-    tte_run *run = plan->runs_end - 1;
-    int32_t first = 0, end = 0; /* elements that have sums in the run */
-    for (int32_t k = 0; k < window->kernel_w; k++) {
-        const int32_t offset = offset_of(k, window->dilation_w, window->pad_left);
-        if ((offset & (stride - 1)) != remainder) {
-            continue;
-        }
-        const int32_t place = plan->left + (offset >> stride / 2);
-        if (place >= end) {
-            run++;
-            first = place;
-            end = place + (place % 2 == 0 ? 5 : 7);
-            run->function = place % 2 == 0 ? tte_taps_5 : tte_taps_3;
-            run->count = place % 2 == 0 ? 5 : 3;
-            run->x = 2 * (remainder * plan->x_cols + place / 2 * 2);
-            for (int32_t i = 0; i < MAX_KERNEL; i++) {
-                run->taps[i] = -1;
-            }
-        }
-        if (place - first >= run->count) {
-            run->function = tte_taps_7;
-            run->count = 7;
-        }
-        run->taps[place - first] = k;
-    }
-    plan->runs_end = run + 1;
-}
-
-/* The zeros behind a row are those before the next one. */
-static void plan_far(const tte_window *window, tte_plan *plan)
-{
-    const int32_t stride = window->stride_w, last = window->kernel_w - 1;
-    const int32_t low = -window->pad_left >> stride / 2;
-    const int32_t high = offset_of(last, window->dilation_w, window->pad_left) >> stride / 2;
-    const int32_t reach = window->out_w + greatest(high, 0);
-    plan->cols = least(plan->cols, reach);
-    plan->left = (1 - low) & ~1;
-    plan->pitch = (greatest(reach, plan->cols - low) + 1) & ~1;
-    plan->x_cols = plan->rows * plan->pitch + plan->left;
-    plan->x_rows = stride * plan->x_cols;
+    static const tte_taps_function functions[MAX_STRIDE][MAX_REACH] = {
+        {tte_taps_3, tte_taps_5, tte_taps_7}, {tte_taps_3_2, tte_taps_5_2, tte_taps_7_2}};
+    const int32_t stride = window->stride_w, last = last_offset(window);
+    const int32_t low = -window->pad_left >> stride / 2, high = last >> stride / 2;
+    const int32_t left = (1 - low) & ~1, reach = window->out_w + greatest(high, 0);
+    const int32_t cols = least(reach, (window->in_w + stride - 1) >> stride / 2);
+    plan->cols = least(window->in_w, cols * stride);
+    plan->pitch = ((greatest(reach, cols - low) + 1) & ~1) * stride;
+    plan->first = (4 + left) * stride;
     plan->block = FAR;
+    plan->gradients = (plan->first + plan->rows * plan->pitch + left * stride) +
+                      16 * (stride - 1);
     plan->runs_end = plan->runs;
-    for (int32_t remainder = 0; remainder < stride; remainder++) {
-        plan_runs(window, remainder, plan);
+    for (int32_t k = 0; k < window->kernel_w;) {
+        tte_run *run = plan->runs_end++;
+        const int32_t offset = offset_of(k, window->dilation_w, window->pad_left);
+        int32_t reach = 0, center;
+        do {
+            reach++;
+            center = (offset + reach) & ~(2 * stride - 1);
+        } while (reach < MAX_REACH && center + reach < last);
+        k = plan_run(window, k, center, reach, run);
+        run->function = functions[stride - 1][reach - 1];
+        run->x = 2 * (plan->first + center - (stride == 1 && reach == 3 ? 4 : 2 * stride));
     }
 }
 
@@ -156,12 +151,11 @@ static TTE_APART tte_tap_row plan_row(const tte_window *window, const tte_plan *
 {
     const int32_t stride = window->stride_h;
     const int32_t offset = offset_of(k, window->dilation_h, window->pad_top);
-    const int32_t place = offset >> stride / 2, remainder = offset & (stride - 1);
-    const int32_t rows = least(plan->rows, inputs_of(window->in_h, remainder, stride));
-    const int32_t begin = greatest(0, -place), end = least(window->out_h, rows - place);
+    const int32_t begin = greatest(0, -offset + stride - 1) >> stride / 2;
+    const int32_t end = least(window->out_h, (window->in_h - 1 - offset + stride) >> stride / 2);
     tte_tap_row row = {0, 2 * plan->gradients, 2 * plan->block}; /* none: the row of zeros */
     if (begin < end) {
-        row.x = 2 * (remainder * plan->x_rows + (begin + place) * plan->pitch);
+        row.x = 2 * (begin * stride + offset) * plan->pitch;
         row.gradients += 2 * (1 + begin) * plan->block;
         row.bytes *= end - begin;
     }
@@ -170,130 +164,121 @@ static TTE_APART tte_tap_row plan_row(const tte_window *window, const tte_plan *
 
 static TTE_APART void plan_planes(const tte_window *window, tte_plan *plan)
 {
-    const int32_t stride = window->stride_h;
     const int32_t last = offset_of(window->kernel_h - 1, window->dilation_h, window->pad_top);
-    plan->rows = least(window->out_h + greatest(last >> stride / 2, 0),
-                       inputs_of(window->in_h, 0, stride));
-    plan->cols = inputs_of(window->in_w, 0, window->stride_w);
-    if (window->out_w <= NEAR && plan->cols <= NEAR && reach_of(window) <= 3) {
+    plan->rows = least(window->in_h, greatest((window->out_h - 1) * window->stride_h + last + 1, 1));
+    plan->cols = window->in_w;
+    if (is_near(window)) {
         plan_near(window, plan);
     } else {
         plan_far(window, plan);
     }
     plan->blocks = (window->out_w + plan->block - 1) / plan->block;
     plan->block_elems = (1 + window->out_h) * plan->block;
-    plan->gradients = stride * plan->x_rows;
     plan->elems = plan->gradients + plan->blocks * plan->block_elems;
     plan->channels = 4 * 2 * plan->elems <= TTE_FOUR_PLANES_BYTES ? 4 : 1;
+    plan->tap_blocks.step = 2 * window->stride_h * plan->pitch;
+    plan->tap_blocks.count = plan->blocks;
+    plan->tap_blocks.bytes = 2 * plan->block_elems;
 
     const tte_run *const run = plan->runs;
-    plan->is_direct = plan->runs_end == run + 1 && plan->blocks == 1 &&
-                      run->count == window->kernel_w && run->taps[0] == 0 &&
-                      run->taps[run->count - 1] == run->count - 1;
+    plan->is_direct = plan->runs_end == run + 1 && run->count == window->kernel_w &&
+                      run->taps[0] == 0 && run->taps[run->count - 1] == run->count - 1;
     for (int32_t k = 0; k < window->kernel_h; k++) {
         plan->kernel_rows[k] = plan_row(window, plan, k);
         plan->kernel_rows[k].x += plan->is_direct ? run->x : 0;
     }
 }
 
-/* From every `col_step`-th column of `rows` rows to rows `pitch` apart. */
-static TTE_APART tte_copy plan_copy(const tte_plan *plan, const int8_t *x, int32_t channels, int32_t cols,
-                          int32_t col_step, int32_t rows, int32_t row_step, int32_t zero_point,
-                          int16_t *to, int32_t pitch)
+/* Of `cols` columns to rows `pitch` apart, which have `whole` for them. */
+static TTE_APART tte_copy plan_copy(const tte_plan *plan, const int8_t *x, int32_t channels,
+                                    int32_t width, int32_t cols, int32_t rows, int32_t zero_point,
+                                    int16_t *to, int32_t pitch, int32_t whole)
 {
     tte_copy copy = {x,
                      to,
-                     (uint32_t)(col_step * channels),
+                     (uint32_t)channels,
                      (uint32_t)(2 * plan->elems),
                      zero_point,
                      cols,
                      rows,
-                     (row_step - col_step * cols) * channels,
-                     2 * (pitch - cols)};
-    if (copy.x_step == 0 && copy.to_step == 0) {
+                     (width - cols) * channels,
+                     2 * (pitch - whole)};
+    if (width == cols && pitch == cols) {
         copy.cols *= rows;
         copy.rows = 1;
     }
     return copy;
 }
 
-/* Of the first channels: inputs, apart by their remainders, and the first block of gradients.
- * Returns the end. */
-static TTE_APART tte_copy *plan_copies(const tte_window *window, const tte_plan *plan, const int8_t *x,
-                             int32_t zero_point, const int8_t *grad_output, int16_t *planes,
-                             tte_copy *copy)
+static tte_copy plan_inputs(const tte_conv2d_grad_weight_params *params, const tte_plan *plan,
+                            const int8_t *x, int16_t *planes)
 {
-    const int32_t down = window->stride_h, across = window->stride_w;
-    for (int32_t i = 0; i < down * across; i++) {
-        const int32_t row = i >> across / 2, col = i & (across - 1);
-        const int32_t rows = least(plan->rows, inputs_of(window->in_h, row, down));
-        const int32_t cols = least(plan->cols, inputs_of(window->in_w, col, across));
-        if (rows > 0 && cols > 0) {
-            *copy++ = plan_copy(plan, x + (row * window->in_w + col) * window->in_c, window->in_c,
-                                cols, across, rows, down * window->in_w, zero_point,
-                                planes + row * plan->x_rows + col * plan->x_cols + plan->left,
-                                plan->pitch);
-        }
-    }
-    *copy++ = plan_copy(plan, grad_output, window->out_c, least(plan->block, window->out_w), 1,
-                        window->out_h, window->out_w, 0, planes + plan->gradients + plan->block,
-                        plan->block);
-    return copy;
+    const tte_window *window = &params->window;
+    const int32_t whole = window->stride_w == 1 ? plan->cols : (plan->cols + 3) & ~3;
+    return plan_copy(plan, x, window->in_c, window->in_w, plan->cols, plan->rows,
+                     params->input_zero_point, planes + plan->first, plan->pitch, whole);
 }
 
-static TTE_APART void copy_one_by_one(tte_copy copy, int32_t count)
+static tte_copy plan_gradients(const tte_window *window, const tte_plan *plan,
+                               const int8_t *grad_output, int16_t *planes, int32_t block)
+{
+    const int32_t col = block * plan->block, cols = least(plan->block, window->out_w - col);
+    return plan_copy(plan, grad_output + col * window->out_c, window->out_c, window->out_w, cols,
+                     window->out_h, 0,
+                     planes + plan->gradients + block * plan->block_elems + plan->block,
+                     plan->block, cols);
+}
+
+static TTE_APART void copy_one_by_one(tte_copy copy, int32_t count, int32_t stride)
 {
     for (int32_t i = 0; i < count; i++, copy.x++, copy.to += copy.plane_bytes / 2) {
-        tte_copy_channel(&copy);
+        if (stride == 2) {
+            tte_taps_split_channel(&copy);
+        } else {
+            tte_copy_channel(&copy);
+        }
     }
 }
 
-/* The next `count` channels. */
-static inline void copy_channels(tte_copy *copy, int32_t count)
+/* The next `count` channels, apart for a stride of 2. */
+static inline void copy_channels(tte_copy *copy, int32_t count, int32_t stride)
 {
-    if (count == 4 && copy->cols >= 4) {
-        tte_copy_four_channels(copy);
+    if (count < 4 || copy->cols < 4) {
+        copy_one_by_one(*copy, count, stride);
+    } else if (stride == 2) {
+        tte_taps_split_four_channels(copy);
     } else {
-        copy_one_by_one(*copy, count);
+        tte_copy_four_channels(copy);
     }
     copy->x += count;
 }
 
-/* Gradients behind the first block. */
+/* Gradients of the blocks behind the first. */
 static void copy_blocks(const tte_window *window, const tte_plan *plan, const int8_t *grad_output,
                         int16_t *planes, int32_t count)
 {
-    planes += plan->gradients + plan->block;
     for (int32_t block = 1; block < plan->blocks; block++) {
-        const int32_t col = block * plan->block;
-        tte_copy copy = plan_copy(plan, grad_output + col * window->out_c, window->out_c,
-                                  least(plan->block, window->out_w - col), 1, window->out_h,
-                                  window->out_w, 0, planes + block * plan->block_elems,
-                                  plan->block);
-        copy_channels(&copy, count);
+        tte_copy copy = plan_gradients(window, plan, grad_output, planes, block);
+        copy_channels(&copy, count, 1);
     }
 }
 
-/* The sums of all taps, call by call and block by block. */
-static TTE_APART void add_sums(const tte_window *window, const tte_plan *plan, const int16_t *planes,
-                     int32_t *sums)
+/* The sums of all taps, call by call. */
+static TTE_APART void gather_sums(const tte_window *window, const tte_plan *plan,
+                                  const int16_t *planes, int32_t *sums)
 {
-    tte_clear_words(sums, (uint32_t)(window->kernel_h * window->kernel_w));
     for (const tte_run *run = plan->runs; run != plan->runs_end; run++) {
-        for (int32_t block = 0; block < plan->blocks; block++) {
-            tte_tap_row rows[MAX_KERNEL];
-            int32_t found[MAX_TAPS];
-            for (int32_t k = 0; k < window->kernel_h; k++) {
-                rows[k] = plan->kernel_rows[k];
-                rows[k].x += run->x + 2 * plan->block * block;
-                rows[k].gradients += 2 * plan->block_elems * block;
-            }
-            run->function(planes, rows, rows + window->kernel_h, found, 2 * plan->pitch);
-            for (int32_t i = 0; i < run->count; i++) {
-                if (run->taps[i] >= 0) {
-                    for (int32_t k = 0; k < window->kernel_h; k++) {
-                        sums[k * window->kernel_w + run->taps[i]] += found[k * run->count + i];
-                    }
+        tte_tap_row rows[MAX_KERNEL];
+        int32_t found[MAX_TAPS];
+        for (int32_t k = 0; k < window->kernel_h; k++) {
+            rows[k] = plan->kernel_rows[k];
+            rows[k].x += run->x;
+        }
+        run->function(planes, rows, rows + window->kernel_h, found, &plan->tap_blocks);
+        for (int32_t i = 0; i < run->count; i++) {
+            if (run->taps[i] >= 0) {
+                for (int32_t k = 0; k < window->kernel_h; k++) {
+                    sums[k * window->kernel_w + run->taps[i]] = found[k * run->count + i];
                 }
             }
         }
@@ -318,17 +303,15 @@ void tte_depthwise_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *
     }
     tte_plan plan;
     plan_planes(window, &plan);
-    tte_copy copies[MAX_STRIDE * MAX_STRIDE + 1];
-    const tte_copy *const copies_end = plan_copies(window, &plan, x, params->input_zero_point,
-                                                   grad_output, scratch, copies);
+    tte_copy inputs = plan_inputs(params, &plan, x, scratch);
+    tte_copy gradients = plan_gradients(window, &plan, grad_output, scratch, 0);
     int32_t sums[MAX_TAPS], count;
 
     tte_clear_words(scratch, (uint32_t)(plan.channels * plan.elems / 2));
     for (int32_t channel = 0; channel < window->out_c; channel += count) {
         count = least(window->out_c - channel, plan.channels);
-        for (tte_copy *copy = copies; copy != copies_end; copy++) {
-            copy_channels(copy, count);
-        }
+        copy_channels(&inputs, count, window->stride_w);
+        copy_channels(&gradients, count, 1);
         copy_blocks(window, &plan, grad_output + channel, scratch, count);
         for (int32_t i = 0; i < count; i++, weight += taps, residual += taps) {
             const int16_t *planes = scratch + i * plan.elems;
@@ -338,9 +321,9 @@ void tte_depthwise_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *
             }
             if (plan.is_direct) {
                 plan.runs->function(planes, plan.kernel_rows, plan.kernel_rows + window->kernel_h,
-                                    sums, 2 * plan.pitch);
+                                    sums, &plan.tap_blocks);
             } else {
-                add_sums(window, &plan, planes, sums);
+                gather_sums(window, &plan, planes, sums);
             }
             tte_update(weight, residual, sums, taps, *step, rate);
         }

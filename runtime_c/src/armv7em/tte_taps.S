@@ -46,7 +46,7 @@
 
 @ The same for neighbouring taps.
         .macro  taps_3 first, word, x
-        product \first, \word, \x, r4
+        product (\first), \word, \x, r4
         product (\first + 1), \word, \x, r5
         product (\first + 2), \word, \x, r6
         .endm
@@ -63,9 +63,34 @@
         product (\first + 6), \word, \x, r10
         .endm
 
-@ ---- 3 taps: pointers stay in registers ------------------------------------------------------
+@ Of stride 2: r2 = word number \word of the even columns, r3 = of the odd ones
+        .macro  split_3 first, word
+        product (\first + 1), \word, r3, r4
+        product (\first + 2), \word, r2, r5
+        product (\first + 2), \word, r3, r6
+        .endm
 
-@ void tte_taps_near_3(planes, rows, end, sums, step)
+        .macro  split_5 first, word
+        product (\first + 1), \word, r2, r4
+        product (\first + 1), \word, r3, r5
+        product (\first + 2), \word, r2, r6
+        product (\first + 2), \word, r3, r7
+        product (\first + 3), \word, r2, r8
+        .endm
+
+        .macro  split_7 first, word
+        product (\first), \word, r3, r4
+        product (\first + 1), \word, r2, r5
+        product (\first + 1), \word, r3, r6
+        product (\first + 2), \word, r2, r7
+        product (\first + 2), \word, r3, r8
+        product (\first + 3), \word, r2, r9
+        product (\first + 3), \word, r3, r10
+        .endm
+
+@ ---- rows of four ----------------------------------------------------------------------------
+
+@ void tte_taps_near_3(planes, rows, end, sums, blocks)
 @ r10 = planes, r2 = rows, r9 = end of the gradients
         function tte_taps_near_3
         push    {r2, r4-r11, lr}
@@ -91,21 +116,165 @@
         pop     {r2, r4-r11, pc}
         .size   tte_taps_near_3, . - tte_taps_near_3
 
-@ void tte_taps_3(planes, rows, end, sums, step)
-@ The frame is the arguments. r2 = end of the gradients, r3 = step
-        function tte_taps_3
+@ The frame: seven zeros, what the block asks for and the arguments.
+        .equ    STEP, 28                @ from a pair of rows to the next
+        .equ    END, 32                 @ of the gradients
+        .equ    BLOCKS, 36
+        .equ    BLOCK_BYTES, 40
+        .equ    LEFT, 44                @ blocks
+        .equ    MORE, 48                @ bytes from the first block to this one
+        .equ    PLANES, 52
+        .equ    ROWS, 56
+        .equ    SUMS, 64
+        .equ    FRAME, 68               @ and the saved registers
+
+        .macro  begin
         push    {r0-r11, lr}
-        ldr     r3, [sp, #52]
-        subs    r3, r3, #16
-1:      ldm     r1!, {r7-r9}
-        ldr     r10, [sp]
-        str     r1, [sp, #4]
-        add     r0, r7, r10
-        add     r1, r8, r10
-        add     r2, r9, r1
         movs    r4, #0
-        movs    r5, #0
-        movs    r6, #0
+        .irp    r, 5, 6, 7, 8, 9, 10
+        mov     r\r, r4
+        .endr
+        sub     sp, sp, #PLANES
+        stm     sp, {r4-r10}
+        .endm
+
+        .macro  begin_blocks less
+        begin
+        ldr     r11, [sp, #FRAME + 36]
+        ldm     r11, {r0, r2, r3}
+        .if     \less
+        subs    r0, r0, #\less
+        .endif
+        str     r0, [sp, #STEP]
+        strd    r2, r3, [sp, #BLOCKS]
+        strd    r2, r4, [sp, #LEFT]
+        .endm
+
+@ The next kernel row: r1 = rows, r11 becomes the end of its gradients
+        .macro  begin_row last
+        ldm     r1!, {r2, r3, r11}
+        ldr     r12, [sp, #PLANES]
+        str     r1, [sp, #ROWS]
+        add     r0, r2, r12
+        add     r1, r3, r12
+        add     r11, r11, r1
+        ldm     sp, {r4-r\last}
+        .endm
+
+        .macro  end_row begin, last
+        ldr     r3, [sp, #SUMS]
+        ldrd    r1, r2, [sp, #ROWS]
+        stm     r3!, {r4-r\last}
+        str     r3, [sp, #SUMS]
+        cmp     r1, r2
+        bne     \begin
+        add     sp, sp, #FRAME
+        pop     {r4-r11, pc}
+        .endm
+
+        function tte_taps_near_5
+        begin
+1:      begin_row 8
+        mov     r9, r11
+2:      ldrd    r2, r3, [r0], #8
+        load_gradients
+        taps_5  -2, 0, r2
+        taps_5  -2, 1, r3
+        cmp     r1, r9
+        bne     2b
+        end_row 1b, 8
+        .size   tte_taps_near_5, . - tte_taps_near_5
+
+        function tte_taps_near_7
+        begin
+1:      begin_row 10
+        str     r11, [sp, #END]
+2:      ldrd    r2, r3, [r0], #8
+        load_gradients
+        taps_7  -3, 0, r2
+        taps_7  -3, 1, r3
+        ldr     r2, [sp, #END]
+        cmp     r1, r2
+        bne     2b
+        end_row 1b, 10
+        .size   tte_taps_near_7, . - tte_taps_near_7
+
+@ Every second row.
+        .macro  near_split taps, last
+        begin
+1:      begin_row \last
+        str     r11, [sp, #END]
+2:      ldrd    r2, r3, [r0], #8
+        load_gradients
+        \taps   -2, 0
+        ldrd    r2, r3, [r0], #24
+        \taps   -2, 1
+        ldr     r2, [sp, #END]
+        cmp     r1, r2
+        bne     2b
+        end_row 1b, \last
+        .endm
+
+        function tte_taps_near_3_2
+        near_split split_3, 6
+        .size   tte_taps_near_3_2, . - tte_taps_near_3_2
+
+        function tte_taps_near_5_2
+        near_split split_5, 8
+        .size   tte_taps_near_5_2, . - tte_taps_near_5_2
+
+        function tte_taps_near_7_2
+        near_split split_7, 10
+        .size   tte_taps_near_7_2, . - tte_taps_near_7_2
+
+@ ---- rows of blocks of eight -----------------------------------------------------------------
+
+@ The next block of the kernel row, and Z = 0, or Z = 1 behind the last one. r1 = end of the
+@ gradients; r0 = bytes from a block of inputs to the next
+        function tte_taps_next_block
+        ldr     r2, [sp, #LEFT]
+        subs    r2, r2, #1
+        beq     1f
+        str     r2, [sp, #LEFT]
+        ldr     r3, [sp, #MORE]
+        add     r3, r3, r0
+        str     r3, [sp, #MORE]
+        ldr     r2, [sp, #ROWS]
+        ldr     r11, [sp, #BLOCK_BYTES]
+        ldr     r0, [r2, #-12]
+        ldr     r12, [r2, #-4]
+        ldr     r2, [sp, #PLANES]
+        add     r0, r0, r3
+        add     r0, r0, r2
+        sub     r12, r11, r12
+        add     r1, r1, r12
+        ldr     r2, [sp, #END]
+        adds    r2, r2, r11
+        str     r2, [sp, #END]
+        bx      lr
+1:      ldr     r3, [sp, #BLOCKS]
+        str     r3, [sp, #LEFT]
+        str     r2, [sp, #MORE]
+        bx      lr
+        .size   tte_taps_next_block, . - tte_taps_next_block
+
+        .macro  end_blocks rows, begin, last, bytes
+        ldr     r2, [sp, #BLOCKS]
+        cmp     r2, #1
+        bne     4f
+3:      end_row \begin, \last
+4:      movs    r0, #\bytes
+        bl      tte_taps_next_block
+        bne     \rows
+        b       3b
+        .endm
+
+@ void tte_taps_3(planes, rows, end, sums, blocks)
+        function tte_taps_3
+        begin_blocks 16
+1:      begin_row 6
+        str     r11, [sp, #END]
+5:      ldrd    r3, r2, [sp, #STEP]
 2:      ldm     r0!, {r7-r10}
         load_gradients
         taps_3  1, 0, r7
@@ -121,115 +290,13 @@
         add     r0, r0, r3
         cmp     r1, r2
         bne     2b
-        ldr     r7, [sp, #12]
-        ldrd    r1, r2, [sp, #4]
-        stm     r7!, {r4-r6}
-        str     r7, [sp, #12]
-        cmp     r1, r2
-        bne     1b
-        add     sp, sp, #16
-        pop     {r4-r11, pc}
+        end_blocks 5b, 1b, 6, 16
         .size   tte_taps_3, . - tte_taps_3
 
-@ ---- more taps -------------------------------------------------------------------------------
-
-@ The frame: seven zeros, and the arguments.
-        .equ    STEP, 28
-        .equ    END, 32                 @ of the gradients
-        .equ    PLANES, 36
-        .equ    ROWS, 40
-        .equ    SUMS, 48
-
-        .macro  begin less
-        push    {r0-r11, lr}
-        ldr     r11, [sp, #52]
-        .if     \less
-        sub     r11, r11, #\less
-        .endif
-        movs    r4, #0
-        .irp    r, 5, 6, 7, 8, 9, 10
-        mov     r\r, r4
-        .endr
-        push    {r4-r12}
-        .endm
-
-@ The next kernel row: r1 = rows
-        .macro  begin_row last
-        ldm     r1!, {r2, r3, r11}
-        ldr     r12, [sp, #PLANES]
-        str     r1, [sp, #ROWS]
-        add     r0, r2, r12
-        add     r1, r3, r12
-        add     r11, r11, r1
-        str     r11, [sp, #END]
-        ldm     sp, {r4-r\last}
-        .endm
-
-        .macro  end_row begin, last
-        ldr     r3, [sp, #SUMS]
-        ldrd    r1, r2, [sp, #ROWS]
-        stm     r3!, {r4-r\last}
-        str     r3, [sp, #SUMS]
-        cmp     r1, r2
-        bne     \begin
-        add     sp, sp, #52
-        pop     {r4-r11, pc}
-        .endm
-
-        .macro  near taps, last, first
-        begin   0
-1:      begin_row \last
-2:      ldrd    r2, r3, [r0], #8
-        load_gradients
-        \taps   \first, 0, r2
-        \taps   \first, 1, r3
-        ldr     r2, [sp, #END]
-        cmp     r1, r2
-        bne     2b
-        end_row 1b, \last
-        .endm
-
-        function tte_taps_near_5
-        near    taps_5, 8, -2
-        .size   tte_taps_near_5, . - tte_taps_near_5
-
-        function tte_taps_near_7
-        near    taps_7, 10, -3
-        .size   tte_taps_near_7, . - tte_taps_near_7
-
-@ Even columns have taps 1, 3 and 5, odd ones the others.
-        .macro  even_taps word, x
-        product -1, \word, \x, r5
-        product 0, \word, \x, r7
-        product 1, \word, \x, r9
-        .endm
-
-        .macro  odd_taps word, x
-        product -2, \word, \x, r4
-        product -1, \word, \x, r6
-        product 0, \word, \x, r8
-        product 1, \word, \x, r10
-        .endm
-
-        function tte_taps_near_7_2
-        begin   0
-1:      begin_row 10
-2:      ldrd    r2, r3, [r0], #8
-        load_gradients
-        even_taps 0, r2
-        even_taps 1, r3
-        ldrd    r2, r3, [r0], #8
-        odd_taps 0, r2
-        odd_taps 1, r3
-        ldr     r2, [sp, #END]
-        cmp     r1, r2
-        bne     2b
-        end_row 1b, 10
-        .size   tte_taps_near_7_2, . - tte_taps_near_7_2
-
         function tte_taps_5
-        begin   16
+        begin_blocks 16
 1:      begin_row 8
+        str     r11, [sp, #END]
 2:      ldm     r0!, {r2, r3, r9, r10}
         load_gradients
         taps_5  0, 0, r2
@@ -246,7 +313,7 @@
         add     r0, r0, r2
         cmp     r1, r3
         bne     2b
-        end_row 1b, 8
+        end_blocks 2b, 1b, 8, 16
         .size   tte_taps_5, . - tte_taps_5
 
 @ Four gradients; their first tap's word is \place bytes from r0 on.
@@ -264,13 +331,171 @@
         .endm
 
         function tte_taps_7
-        begin   0
+        begin_blocks 0
 1:      begin_row 10
+        str     r11, [sp, #END]
 2:      four_7  0
         four_7  8
         ldrd    r2, r3, [sp, #STEP]
         add     r0, r0, r2
         cmp     r1, r3
         bne     2b
-        end_row 1b, 10
+        end_blocks 2b, 1b, 10, 16
         .size   tte_taps_7, . - tte_taps_7
+
+        .macro  four_split taps, words, place
+        load_gradients
+        .irp    word, 0, 1, 2, 3
+        .if     \word < \words
+        ldrd    r2, r3, [r0, #\place + 8 * \word]
+        \taps   0, \word
+        .endif
+        .endr
+        .endm
+
+        .macro  split taps, last, words
+        begin_blocks 0
+1:      begin_row \last
+        str     r11, [sp, #END]
+2:      four_split \taps, \words, 0
+        four_split \taps, \words, 16
+        ldrd    r2, r3, [sp, #STEP]
+        add     r0, r0, r2
+        cmp     r1, r3
+        bne     2b
+        end_blocks 2b, 1b, \last, 32
+        .endm
+
+        function tte_taps_3_2
+        split   split_3, 6, 3
+        .size   tte_taps_3_2, . - tte_taps_3_2
+
+        function tte_taps_5_2
+        split   split_5, 8, 4
+        .size   tte_taps_5_2, . - tte_taps_5_2
+
+        function tte_taps_7_2
+        split   split_7, 10, 4
+        .size   tte_taps_7_2, . - tte_taps_7_2
+
+@ ---- inputs of stride 2 ----------------------------------------------------------------------
+@ As in tte_planes.S, pixels 1 and 2 of four for each other.
+
+@ void tte_taps_split_channel(const tte_copy *copy)
+        function tte_taps_split_channel
+        push    {r4-r11, lr}
+        ldm     r0, {r0, r1, r2, r3, r4, r5, r6, r7, r12}
+        @ r2 = channels, r4 = zero point, r5 = columns, r6 = rows
+        add     r3, r2, r2, lsl #1
+1:      subs    lr, r5, #4
+        blt     3f
+2:      ldrsb   r8, [r0]
+        ldrsb   r9, [r0, r2, lsl #1]
+        ldrsb   r10, [r0, r2]
+        ldrsb   r11, [r0, r3]
+        add     r0, r0, r2, lsl #2
+        .irp    r, 8, 9, 10, 11
+        sub     r\r, r\r, r4
+        strh    r\r, [r1], #2
+        .endr
+        subs    lr, lr, #4
+        bge     2b
+3:      adds    lr, lr, #4
+        beq     5f
+        .irp    to, 0, 4, 2
+        ldrsb   r8, [r0]
+        add     r0, r0, r2
+        sub     r8, r8, r4
+        strh    r8, [r1, #\to]
+        subs    lr, lr, #1
+        beq     4f
+        .endr
+4:      adds    r1, r1, #8
+5:      add     r0, r0, r7
+        add     r1, r1, r12
+        subs    r6, r6, #1
+        bne     1b
+        pop     {r4-r11, pc}
+        .size   tte_taps_split_channel, . - tte_taps_split_channel
+
+@ void tte_taps_split_four_channels(const tte_copy *copy)
+@ The frame: the end of a row's multiple of four pixels, how many pixels are behind it, bytes from a
+@ row of x to the next, how far x and the planes have to go then, rows.
+        function tte_taps_split_four_channels
+        push    {r4-r11, lr}
+        sub     sp, sp, #24
+        ldm     r0, {r0, r1, r5, r6, r7, r8, r9, r10, r11}
+        @ r5 = channels, r6 = bytes of a plane, r7 = zero point, r8 = columns, r9 = rows
+        add     r2, r1, r6
+        add     r3, r1, r6, lsl #1
+        add     r4, r2, r6, lsl #1
+        rsb     r7, r7, #0
+        pkhbt   r7, r7, r7, lsl #16
+        bic     r12, r8, #3
+        mla     r12, r12, r5, r0
+        mla     r6, r8, r5, r10
+        and     r8, r8, #3
+        strd    r12, r8, [sp]
+        strd    r6, r10, [sp, #8]
+        strd    r11, r9, [sp, #16]
+        add     r6, r5, r5, lsl #1
+1:      ldr     r8, [r0]
+        ldr     r9, [r0, r5, lsl #1]
+        ldr     r10, [r0, r5]
+        ldr     r11, [r0, r6]
+        add     r0, r0, r5, lsl #2
+        pkhbt   r12, r8, r9, lsl #16    @ channels 0, 1 of pixels 0, 2
+        pkhtb   r8, r9, r8, asr #16     @ channels 2, 3 of these
+        pkhbt   r9, r10, r11, lsl #16
+        pkhtb   r10, r11, r10, asr #16
+        sxtab16 r11, r7, r12, ror #8
+        sxtab16 lr, r7, r9, ror #8
+        strd    r11, lr, [r2], #8
+        sxtab16 r12, r7, r12
+        sxtab16 r9, r7, r9
+        strd    r12, r9, [r1], #8
+        sxtab16 r11, r7, r8, ror #8
+        sxtab16 lr, r7, r10, ror #8
+        strd    r11, lr, [r4], #8
+        sxtab16 r8, r7, r8
+        sxtab16 r10, r7, r10
+        strd    r8, r10, [r3], #8
+        ldr     r12, [sp]
+        cmp     r0, r12
+        bne     1b
+        ldm     sp, {r8-r12, lr}
+        cmp     r9, #0
+        bne     4f
+2:      add     r8, r8, r10
+        add     r0, r0, r11
+        add     r1, r1, r12
+        add     r2, r2, r12
+        add     r3, r3, r12
+        add     r4, r4, r12
+        subs    lr, lr, #1
+        str     r8, [sp]
+        str     lr, [sp, #20]
+        bne     1b
+        add     sp, sp, #24
+        pop     {r4-r11, pc}
+@ The last one to three pixels of a row.
+4:      .irp    to, 0, 4, 2
+        ldr     r8, [r0]
+        add     r0, r0, r5
+        sxtab16 r10, r7, r8
+        sxtab16 r11, r7, r8, ror #8
+        strh    r10, [r1, #\to]
+        strh    r11, [r2, #\to]
+        lsr     r10, r10, #16
+        lsr     r11, r11, #16
+        strh    r10, [r3, #\to]
+        strh    r11, [r4, #\to]
+        subs    r9, r9, #1
+        beq     5f
+        .endr
+5:      .irp    r, 1, 2, 3, 4
+        adds    r\r, r\r, #8
+        .endr
+        ldm     sp, {r8-r12, lr}
+        b       2b
+        .size   tte_taps_split_four_channels, . - tte_taps_split_four_channels
