@@ -420,7 +420,7 @@
 3:      ldr     r3, [sp]
         cmp     r2, r3
         bls     2b
-        adds    r3, r3, #32
+4:      adds    r3, r3, #32
         cmp     r2, r3
         bne     6f
         pop     {r3-r11, pc}
@@ -445,7 +445,10 @@
         strb    r5, [r0], #1
         cmp     r2, r3
         bne     7b
-        b       1b
+        ldr     r3, [sp]
+        cmp     r2, r3
+        bls     1b
+        b       4b
         .size   tte_update_run, . - tte_update_run
 
 @ void tte_scale_words(to, from, words, factor)

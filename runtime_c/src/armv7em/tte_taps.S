@@ -203,14 +203,22 @@
         .macro  near_split taps, last
         begin
 1:      begin_row \last
+        .if     \last < 9
+        mov     r9, r11
+        .else
         str     r11, [sp, #END]
+        .endif
 2:      ldrd    r2, r3, [r0], #8
         load_gradients
         \taps   -2, 0
         ldrd    r2, r3, [r0], #24
         \taps   -2, 1
+        .if     \last < 9
+        cmp     r1, r9
+        .else
         ldr     r2, [sp, #END]
         cmp     r1, r2
+        .endif
         bne     2b
         end_row 1b, \last
         .endm
