@@ -28,14 +28,15 @@ static int is_pointwise(const tte_window *window)
 
 /* The same of a run of weights from number i on, of which no four more are left to
  * tte_update_fours(), or the next four have a step that is no int16, or the shift is odd. */
-static void update_rest(int8_t *weight, int8_t *residual, const int32_t *sums, int32_t i,
-                        int32_t count, const tte_move *move, tte_factor step, tte_factor rate)
+static TTE_APART void update_rest(int8_t *weight, int8_t *residual, const int32_t *sums,
+                                  int32_t i, int32_t count, const tte_move *move, tte_factor step,
+                                  tte_factor rate)
 {
     const int32_t whole = count & ~3;
     while (i < count) {
-        for (const int32_t end = i + 4 < count ? i + 4 : count; i < end; i++) {
-            tte_update_weight(weight + i, residual + i, sums[i + i / 4 * 4], step, rate);
-        }
+        const int32_t next = i + 4 < count ? i + 4 : count;
+        tte_update_plainly(weight + i, residual + i, sums + 2 * i, next - i, step, rate);
+        i = next;
         if (move != NULL && i < whole) {
             i = (int32_t)(tte_update_fours(weight + i, residual + i, sums + 2 * i,
                                            sums + 2 * whole, move) -

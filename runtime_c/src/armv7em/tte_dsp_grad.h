@@ -126,17 +126,25 @@ const int32_t *tte_update_fours(int8_t *weight, int8_t *residual, const int32_t 
 void tte_update_run(int8_t *weight, int8_t *residual, const int32_t *sums,
                     const int32_t *sums_end, const tte_move *move);
 
-/* A step of `count` weights and their residuals down their sums. */
+/* A step of `count` weights and their residuals down their sums, whatever it is. */
+static TTE_APART __attribute__((unused)) void
+tte_update_plainly(int8_t *weight, int8_t *residual, const int32_t *sums, int32_t count,
+                   tte_factor step, tte_factor rate)
+{
+    for (int32_t i = 0; i < count; i++) {
+        tte_update_weight(weight + i, residual + i, sums[i], step, rate);
+    }
+}
+
+/* The same, fast where it can be. */
 static inline void tte_update(int8_t *weight, int8_t *residual, const int32_t *sums,
                               int32_t count, tte_factor step, tte_factor rate)
 {
     tte_move move;
     if (tte_plan_move(step, rate, &move)) {
         tte_update_run(weight, residual, sums, sums + count, &move);
-        return;
-    }
-    for (int32_t i = 0; i < count; i++) {
-        tte_update_weight(weight + i, residual + i, sums[i], step, rate);
+    } else {
+        tte_update_plainly(weight, residual, sums, count, step, rate);
     }
 }
 
