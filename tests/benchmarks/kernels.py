@@ -95,15 +95,16 @@ BACKWARD = (
 UPDATES = (
     pointwise(16, 192, 8), pointwise(48, 240, 8), pointwise(12, 144, 8), pointwise(96, 384, 4),
     pointwise(24, 576, 4), pointwise(160, 10, 1), depthwise(3, 1, 4, 336),
-    depthwise(3, 1, 8, 192), depthwise(5, 1, 8, 160), depthwise(7, 1, 8, 160),
-    depthwise(7, 2, 8, 240),
+    depthwise(3, 1, 8, 192), depthwise(5, 1, 4, 384), depthwise(5, 1, 8, 160),
+    depthwise(7, 1, 8, 160), depthwise(7, 2, 8, 240), depthwise(3, 1, 16, 48),
+    depthwise(7, 1, 16, 48), depthwise(3, 2, 16, 48), depthwise(7, 2, 16, 48),
 )  # fmt: skip
 # What backward kernels are held against: the same product as an input gradient, the same layer as
 # a weight gradient.
 TWINS = tuple(
     layer if layer.depthwise else pointwise(layer.out_c, layer.in_c, layer.size)
     for layer in BACKWARD
-) + tuple(layer for layer in UPDATES if layer.size > 1 and not layer.depthwise)
+) + tuple(layer for layer in UPDATES if layer.size > 1)
 
 Run = Callable[[KernelMachine, Layer, np.random.Generator], int]
 
