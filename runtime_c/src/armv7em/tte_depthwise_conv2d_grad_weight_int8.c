@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sum[ky][kx] = sum over output pixels of grad_output[oy][ox][c] * (x[iy][ix][c] - zero point), then
- * 256 * weight + residual -= round(sum * step * rates[c]). x NHWC, weight and residual
+ * sum[ky][kx] = sum over output pixels of grad_output[oy][ox][c] * (x[iy][ix][c] - zero point),
+ * then 256 * weight + residual -= round(sum * step * rates[c]). x NHWC, weight and residual
  * [channel][kernel_h][kernel_w]. A rate of 0 marks a channel that is never trained.
  *
  * A channel's gradients and inputs are copied to planes of int16; then all taps of a kernel row are
@@ -26,8 +26,8 @@ enum { MAX_KERNEL = 7, MAX_TAPS = MAX_KERNEL * MAX_KERNEL, MAX_STRIDE = 2 };
 /* Taps of a call are at most so many columns off. */
 enum { MAX_REACH = 3 };
 
-/* Columns of a block of gradients. */
-enum { NEAR = 4, FAR = 8 };
+/* Columns of a block of gradients, and in front of all inputs that have a border. */
+enum { NEAR = 4, FAR = 8, MARGIN = 4 };
 
 static inline int32_t least(int32_t a, int32_t b)
 {
@@ -39,7 +39,7 @@ static inline int32_t greatest(int32_t a, int32_t b)
     return a > b ? a : b;
 }
 
-/* Taps of a kernel row that are made by one call: sum i is tap taps[i], or none where that is -1. */
+/* Taps of a kernel row that are made by one call: sum i is tap taps[i], or none where it is -1. */
 typedef struct {
     tte_taps_function function;
     int32_t count;
@@ -115,22 +115,22 @@ static TTE_APART void plan_near(const tte_window *window, tte_plan *plan)
     plan->gradients = plan->rows * plan->pitch;
 }
 
-/* The zeros behind a row are those before the next one. Runs have their middle at a word, and may
- * begin in front of row 0 or end behind the last one. */
+/* The zeros behind a row are those before the next one. The middle of a run is at a word, so that
+ * it may look for taps that there are none of, in front of row 0 and behind the last one. */
 static TTE_APART void plan_far(const tte_window *window, tte_plan *plan)
 {
     static const tte_taps_function functions[MAX_STRIDE][MAX_REACH] = {
         {tte_taps_3, tte_taps_5, tte_taps_7}, {tte_taps_3_2, tte_taps_5_2, tte_taps_7_2}};
     const int32_t stride = window->stride_w, last = last_offset(window);
     const int32_t low = -window->pad_left >> stride / 2, high = last >> stride / 2;
-    const int32_t left = (1 - low) & ~1, reach = window->out_w + greatest(high, 0);
-    const int32_t cols = least(reach, (window->in_w + stride - 1) >> stride / 2);
+    const int32_t left = (1 - low) & ~1, end = window->out_w + greatest(high, 0);
+    const int32_t cols = least(end, (window->in_w + stride - 1) >> stride / 2);
     plan->cols = least(window->in_w, cols * stride);
-    plan->pitch = ((greatest(reach, cols - low) + 1) & ~1) * stride;
-    plan->first = (4 + left) * stride;
+    plan->pitch = ((greatest(end, cols - low) + 1) & ~1) * stride;
+    plan->first = (MARGIN + left) * stride;
     plan->block = FAR;
-    plan->gradients = (plan->first + plan->rows * plan->pitch + left * stride) +
-                      16 * (stride - 1);
+    plan->gradients = plan->first + plan->rows * plan->pitch + left * stride;
+    plan->gradients += stride == 1 ? 0 : 2 * FAR; /* else they are enough of a margin themselves */
     plan->runs_end = plan->runs;
     for (int32_t k = 0; k < window->kernel_w;) {
         tte_run *run = plan->runs_end++;
@@ -165,7 +165,8 @@ static TTE_APART tte_tap_row plan_row(const tte_window *window, const tte_plan *
 static TTE_APART void plan_planes(const tte_window *window, tte_plan *plan)
 {
     const int32_t last = offset_of(window->kernel_h - 1, window->dilation_h, window->pad_top);
-    plan->rows = least(window->in_h, greatest((window->out_h - 1) * window->stride_h + last + 1, 1));
+    plan->rows = (window->out_h - 1) * window->stride_h + last + 1; /* if the map has them */
+    plan->rows = least(window->in_h, greatest(plan->rows, 1));
     plan->cols = window->in_w;
     if (is_near(window)) {
         plan_near(window, plan);

@@ -337,11 +337,11 @@
         .endm
 
 @ tte_update_fours(weight, residual, sums, sums_end, move) returns the sums that it stopped at.
-@ 256 * weight + residual is an int16, and so is a step and 256; the first less the second is 256 too
-@ low and saturates at the bottom where it should. 384 more, it does so at the top; its upper byte is
-@ the weight then, and its lower byte the residual, but for its top bit. The GE flags remain as they
-@ are: SEL takes bytes 0 and 2 of its first operand. SSAT leaves in the Q flag whether a step was no
-@ int16. Eight at a time; where one of them is none, four.
+@ 256 * weight + residual is an int16, and so is a step and 256; the first less the second is 256
+@ too low and saturates at the bottom where it should. 384 more, it does so at the top; its upper
+@ byte is the weight then, and its lower byte the residual, but for its top bit. The GE flags remain
+@ as they are: SEL takes bytes 0 and 2 of its first operand. SSAT leaves in the Q flag whether a
+@ step was no int16. Eight at a time; where one of them is none, four.
 @ r11 = a mask of upper bytes and in the lowest byte the shift, r12 = mantissa, lr = half
         function tte_update_fours
         sub     r3, r3, #64

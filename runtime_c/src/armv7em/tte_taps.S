@@ -3,8 +3,8 @@
  * Sums of a depthwise weight gradient, for one kernel row after the other:
  *   sum[tap] = sum over rows and gradients g of a block: gradient[g] * x[g + tap]
  * Four gradients are three pairs: SMLAD multiplies (0, 1) and (2, 3) with inputs from an even
- * element on; from an odd one on SMLABT gradient 0, SMLADX (2, 1), SMLATB gradient 3. tte_taps.h has
- * the layouts, tests/shim/tte_taps.c says the same in C.
+ * element on; from an odd one on SMLABT gradient 0, SMLADX (2, 1), SMLATB gradient 3. tte_taps.h
+ * has the layouts, tests/shim/tte_taps.c says the same in C.
  */
         .syntax unified
         .thumb

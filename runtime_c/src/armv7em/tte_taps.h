@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Sums of a depthwise weight gradient: for all taps of one kernel row after the other, products of a
- * channel's gradients with its inputs, both planes of int16 (tte_planes.h). Gradients lie in blocks
- * of 4 or 8 columns, row after row, with zeros where the map has no more columns. For a stride of 2
- * the inputs of columns 1 and 2 of four have changed places, so that words are two even or two odd
- * columns.
- * Source: docs/performance.md.
+ * Sums of a depthwise weight gradient: for all taps of one kernel row after the other, products of
+ * a channel's gradients with its inputs, both planes of int16 (tte_planes.h). Gradients lie in
+ * blocks of 4 or 8 columns, row after row, with zeros where the map has no more columns. For a
+ * stride of 2 the inputs of columns 1 and 2 of four have changed places, so that words are two even
+ * or two odd columns. Source: docs/performance.md.
  */
 #ifndef TTE_TAPS_H
 #define TTE_TAPS_H
@@ -25,8 +24,8 @@ typedef struct {
     int32_t step, count, bytes;
 } tte_tap_blocks;
 
-/* Writes so many sums for each kernel row as the name says: of the taps 1, 2 or 3
- * columns to the left up to as many to the right. */
+/* Writes so many sums for each kernel row as the name says: of the taps from 1, 2 or 3 columns to
+ * the left up to as many to the right. */
 typedef void (*tte_taps_function)(const int16_t *planes, const tte_tap_row *rows,
                                   const tte_tap_row *end, int32_t *sums,
                                   const tte_tap_blocks *blocks);
