@@ -146,20 +146,22 @@ static TTE_APART void plan_far(const tte_window *window, tte_plan *plan)
     }
 }
 
-/* The pairs of rows of a kernel row, without those in the border. */
-static TTE_APART tte_tap_row plan_row(const tte_window *window, const tte_plan *plan, int32_t k)
+/* The pairs of rows of a kernel row, without those in the border, of the call that begins at x. */
+static TTE_APART void plan_row(const tte_window *window, const tte_plan *plan, int32_t x,
+                               int32_t k, tte_tap_row *row)
 {
     const int32_t stride = window->stride_h;
     const int32_t offset = offset_of(k, window->dilation_h, window->pad_top);
     const int32_t begin = greatest(0, -offset + stride - 1) >> stride / 2;
     const int32_t end = least(window->out_h, (window->in_h - 1 - offset + stride) >> stride / 2);
-    tte_tap_row row = {0, 2 * plan->gradients, 2 * plan->block}; /* none: the row of zeros */
+    row->x = x;
+    row->gradients = 2 * plan->gradients; /* the row of zeros */
+    row->bytes = 2 * plan->block;
     if (begin < end) {
-        row.x = 2 * (begin * stride + offset) * plan->pitch;
-        row.gradients += 2 * (1 + begin) * plan->block;
-        row.bytes *= end - begin;
+        row->x += 2 * (begin * stride + offset) * plan->pitch;
+        row->gradients += 2 * (1 + begin) * plan->block;
+        row->bytes *= end - begin;
     }
-    return row;
 }
 
 static TTE_APART void plan_planes(const tte_window *window, tte_plan *plan)
@@ -184,9 +186,9 @@ static TTE_APART void plan_planes(const tte_window *window, tte_plan *plan)
     const tte_run *const run = plan->runs;
     plan->is_direct = plan->runs_end == run + 1 && run->count == window->kernel_w &&
                       run->taps[0] == 0 && run->taps[run->count - 1] == run->count - 1;
+    const int32_t x = plan->is_direct ? run->x : 0;
     for (int32_t k = 0; k < window->kernel_h; k++) {
-        plan->kernel_rows[k] = plan_row(window, plan, k);
-        plan->kernel_rows[k].x += plan->is_direct ? run->x : 0;
+        plan_row(window, plan, x, k, &plan->kernel_rows[k]);
     }
 }
 
