@@ -160,10 +160,14 @@ def test_steps_equal_the_oracle(
 
 
 @pytest.mark.parametrize(
-    ("update", "kinds"), [("full", ("int8", "masked_int8", "grad")), ("head", ("int8",))]
+    ("update", "kinds", "taps"),
+    [
+        ("full", ("int8", "masked_int8", "grad"), ("3", "next_block", "near_3", "near_5_2")),
+        ("head", ("int8",), ()),
+    ],
 )
 def test_depthwise_kernels_of_other_shapes_are_not_linked(
-    update: str, kinds: tuple[str, ...], tmp_path: Path
+    update: str, kinds: tuple[str, ...], taps: tuple[str, ...], tmp_path: Path
 ) -> None:
     program, _, _ = make_program(update, "mps2-an386")
     emit_project(program, tmp_path)
@@ -175,6 +179,9 @@ def test_depthwise_kernels_of_other_shapes_are_not_linked(
     shapes = ("3x3_1", "5x5_2")
     expected = {f"tte_windows_{shape}_{kind}".encode() for shape in shapes for kind in kinds}
     assert set(re.findall(rb"tte_windows_\w+", elf)) == expected
+    if taps:
+        taps += ("split_channel", "split_four_channels")
+    assert set(re.findall(rb"tte_taps_\w+", elf)) == {f"tte_taps_{name}".encode() for name in taps}
 
 
 def test_same_program_same_bytes(tmp_path: Path) -> None:
