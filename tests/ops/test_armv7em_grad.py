@@ -386,6 +386,14 @@ def test_depthwise_grad_weight(
     check(depthwise_grad_weight(window, random(2), [-2, 0, 2, 4]), machine(), limit)
 
 
+@pytest.mark.parametrize("in_c", [1, 4, 7, 8, 63, 300, 1283])
+def test_one_pixel(in_c: int) -> None:
+    """In exactly the scratch that it has."""
+    call = grad_weight(1, in_c, 3, random(in_c), [-2, 4, 9])
+    check(call, machine())
+    check_here(call)
+
+
 def test_no_more_than_forward() -> None:
     """Weight gradients per multiplication, beside the forward kernel of the same layer."""
     for layer in bench.UPDATES:
