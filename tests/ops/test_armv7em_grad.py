@@ -403,41 +403,47 @@ def test_no_more_than_forward() -> None:
             assert backward <= forward, layer.name
 
 
+Pair = tuple[int, int]
+
+
 def window_of(
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    pads: tuple[int, int, int, int],
-    channels: int,
+    size: Pair, kernel: Pair, stride: Pair, dilation: Pair, begin: Pair, end: Pair, channels: int
 ) -> Window | None:
-    """With pads above, to the left, below and to the right; None where nothing comes out."""
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-    rows = (size[0] + pads[0] + pads[2] - reach[0]) // stride[0] + 1
-    cols = (size[1] + pads[1] + pads[3] - reach[1]) // stride[1] + 1
+    """With pads above and to the left, below and to the right; None where nothing comes out."""
+    rows, cols = (
+        (n + before + behind - (k - 1) * apart - 1) // step + 1
+        for n, k, step, apart, before, behind in zip(
+            size, kernel, stride, dilation, begin, end, strict=True
+        )
+    )
     if min(rows, cols) < 1:
         return None
     return Window(
-        *size, channels, rows, cols, channels, *kernel, *stride, *dilation, *pads[:2], channels
+        *size, channels, rows, cols, channels, *kernel, *stride, *dilation, *begin, channels
     )
 
 
 def odd_taps(seed: int) -> list[Window]:
     """All kernels and strides on maps of 1x1 to 21x21, with pads of up to a kernel."""
     rng = random(seed).rng
+
+    def pair(high: Pair) -> Pair:
+        return int(rng.integers(0, high[0] + 1)), int(rng.integers(0, high[1] + 1))
+
     found = []
     for kernel in itertools.product(range(1, 8), range(1, 8)):
         for stride in itertools.product((1, 2), (1, 2)):
-            high = int(rng.choice([4, 8, 21]))
-            size = (int(rng.integers(1, high + 1)), int(rng.integers(1, high + 1)))
-            dilation = tuple(int(n) for n in rng.choice([1, 1, 1, 2, 3], 2))
-            reach = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
-            pads = tuple(int(rng.integers(0, reach[i % 2] + 1)) for i in range(4))
+            high = int(rng.choice([3, 7, 20]))
+            size = pair((high, high))
+            dilation = int(rng.choice([1, 1, 1, 2, 3])), int(rng.choice([1, 1, 1, 2, 3]))
+            reach = (kernel[0] - 1) * dilation[0], (kernel[1] - 1) * dilation[1]
+            begin, end = pair(reach), pair(reach)
             if rng.random() < 0.5:
-                pads = (reach[0] // 2, reach[1] // 2, (reach[0] + 1) // 2, (reach[1] + 1) // 2)
-            found.append(
-                window_of(size, kernel, stride, dilation, pads, int(rng.choice([1, 4, 5, 8])))
-            )
+                begin = reach[0] // 2, reach[1] // 2
+                end = reach[0] - begin[0], reach[1] - begin[1]
+            channels = int(rng.choice([1, 4, 5, 8]))
+            size = size[0] + 1, size[1] + 1
+            found.append(window_of(size, kernel, stride, dilation, begin, end, channels))
     return [window for window in found if window is not None]
 
 

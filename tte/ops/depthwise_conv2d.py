@@ -290,9 +290,10 @@ def tap_kernels(window: params.Window) -> set[str]:
     """The routines of armv7em/tte_taps.h that tte_depthwise_conv2d_grad_weight_int8() calls."""
     if _is_portable(window):
         return set()
-    found, ending = set(), ""
+    found: set[str] = set()
+    ending = "_2" if window.stride_w == 2 else ""
     if window.stride_w == 2:
-        found, ending = {"tte_taps_split_channel", "tte_taps_split_four_channels"}, "_2"
+        found = {"tte_taps_split_channel", "tte_taps_split_four_channels"}
     near = _tap_reach(window)
     if near is not None:
         return found | {f"tte_taps_near_{2 * near + 1}{ending}"}
