@@ -111,9 +111,11 @@ def firmware_run(folder: Path, emulator: str, compiler: str, codes: Any, targets
     manifest = json.loads((folder / "program.json").read_text(encoding="utf-8"))
     board = load_board(manifest["board"])
     try:
-        firmware = None
-        if emulator != "host":
-            firmware = build_firmware(folder, board, find_compiler(board, compiler))
+        found = None if emulator == "host" else find_compiler(board, compiler)
+    except TteError as error:
+        pytest.skip(error.what)
+    firmware = None if found is None else build_firmware(folder, board, found)
+    try:
         session = open_session(emulator, folder, manifest, firmware)
     except TteError as error:
         pytest.skip(error.what)

@@ -232,26 +232,25 @@ static tte_copy plan_gradients(const tte_window *window, const tte_plan *plan,
                      plan->block, cols);
 }
 
-static TTE_APART void copy_one_by_one(tte_copy copy, int32_t count, int32_t stride)
+typedef void (*tte_copy_function)(const tte_copy *copy);
+
+static TTE_APART void copy_one_by_one(tte_copy copy, int32_t count, tte_copy_function function)
 {
     for (int32_t i = 0; i < count; i++, copy.x++, copy.to += copy.plane_bytes / 2) {
-        if (stride == 2) {
-            tte_taps_split_channel(&copy);
-        } else {
-            tte_copy_channel(&copy);
-        }
+        function(&copy);
     }
 }
 
 /* The next `count` channels, apart for a stride of 2. */
 static inline void copy_channels(tte_copy *copy, int32_t count, int32_t stride)
 {
+    static const tte_copy_function one[MAX_STRIDE] = {tte_copy_channel, tte_taps_split_channel};
+    static const tte_copy_function four[MAX_STRIDE] = {tte_copy_four_channels,
+                                                       tte_taps_split_four_channels};
     if (count < 4 || copy->cols < 4) {
-        copy_one_by_one(*copy, count, stride);
-    } else if (stride == 2) {
-        tte_taps_split_four_channels(copy);
+        copy_one_by_one(*copy, count, one[stride - 1]);
     } else {
-        tte_copy_four_channels(copy);
+        four[stride - 1](copy);
     }
     copy->x += count;
 }
