@@ -180,7 +180,8 @@ def grad_input(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -
 def grad_weight(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -> int:
     """The gradient and the update."""
     window = layer.window
-    scratch = max(4 * layer.in_c, product_scratch_bytes(layer.size**2, layer.in_c))
+    row = layer.kernel**2 * layer.in_c
+    scratch = max(4 * row, product_scratch_bytes(window.out_h * window.out_w, row))
     if layer.depthwise:
         scratch = tap_planes_scratch_bytes(window)
     return machine.instructions(

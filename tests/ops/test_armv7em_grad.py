@@ -322,7 +322,12 @@ def test_large_maps_take_few_instructions() -> None:
 def grad_weight(size: int, in_c: int, out_c: int, data: Random, log2_moves: Sequence[int]) -> Call:
     """The step moves a typical weight by 2^log2_moves of its 256ths."""
     window = Window(size, size, in_c, size, size, out_c, 1, 1, 1, 1, 1, 1, 0, 0, 1)
-    scratch = max(4 * in_c, product(size * size, in_c))
+    return dense_grad_weight(window, data, log2_moves)
+
+
+def dense_grad_weight(window: Window, data: Random, log2_moves: Sequence[int]) -> Call:
+    row = window.kernel_h * window.kernel_w * window.in_c
+    scratch = max(4 * row, product(window.out_h * window.out_w, row))
     return grad_weight_call(WEIGHT, window, scratch, data, log2_moves)
 
 
@@ -363,6 +368,55 @@ def grad_weight_call(
 )
 def test_network_grad_weight(size: int, in_c: int, out_c: int, limit: float) -> None:
     check(grad_weight(size, in_c, out_c, random(2), [-2, 0, 2, 4]), machine(), limit)
+
+
+def dense(
+    size: tuple[int, int],
+    channels: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: int = 1,
+    pad: bool = True,
+    dilation: int = 1,
+) -> Window:
+    """With half a kernel around the map, or nothing."""
+    reach = [(k - 1) * dilation for k in kernel]
+    pads = [r // 2 if pad else 0 for r in reach]
+    out = [(size[i] + 2 * pads[i] - reach[i] - 1) // stride + 1 for i in range(2)]
+    return Window(
+        *size, channels[0], *out, channels[1], *kernel, stride, stride, dilation, dilation, *pads, 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("window", "limit"),
+    [
+        (dense((8, 8), (16, 16), (3, 3)), 1.4),
+        (dense((16, 16), (8, 16), (3, 3), 2), 1.6),
+        (dense((8, 8), (6, 16), (5, 5)), 1.6),
+        (dense((16, 16), (1, 8), (3, 3)), 2.1),
+        (dense((12, 12), (3, 16), (3, 3)), 1.6),
+        (dense((8, 8), (64, 64), (3, 3)), 1.1),
+        (dense((32, 32), (16, 16), (3, 3)), 1.6),
+        (dense((28, 28), (1, 6), (5, 5)), 2.1),
+        (dense((1, 64), (8, 16), (1, 5)), 1.5),
+        (dense((49, 10), (1, 64), (10, 4), 2), 1.6),
+        (dense((16, 16), (16, 32), (1, 1), 2), 1.4),
+        (dense((10, 10), (5, 7), (3, 3), dilation=2), 3),
+        (dense((9, 7), (5, 7), (3, 3), pad=False), 3.3),
+        (dense((4, 4), (24, 10), (4, 4), pad=False), 13),
+        (dense((2, 2), (5, 7), (3, 3), 2), None),
+    ],
+    ids=lambda case: (
+        f"{case.in_c}->{case.out_c} {case.kernel_h}x{case.kernel_w} @{case.in_h}x{case.in_w}"
+        if isinstance(case, Window)
+        else None
+    ),
+)
+def test_dense_grad_weight(window: Window, limit: float | None) -> None:
+    """Kernels larger than 1x1, strides; here under sanitizers too."""
+    call = dense_grad_weight(window, random(2), [-2, 0, 2, 4])
+    check(call, machine(), limit)
+    check_here(call)
 
 
 @pytest.mark.parametrize(

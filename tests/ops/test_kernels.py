@@ -837,7 +837,7 @@ def check_grad_weight(symbol: str, window: Window, data: Random) -> None:
     expected = updated(weight, residual, sums, step, rates, *limits)
     depthwise = symbol == "tte_depthwise_conv2d_grad_weight_int8"
     scratch_bytes = 4 * sums[0].size
-    if window.kernel_h * window.kernel_w == 1:
+    if window.groups == 1 and window.out_h * window.out_w <= 1536:
         scratch_bytes = max(scratch_bytes, product(window.out_h * window.out_w, sums[0].size))
     if depthwise:
         scratch_bytes = tap_planes_scratch_bytes(window)

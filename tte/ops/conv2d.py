@@ -389,7 +389,7 @@ def grad_weight_scratch(op: Op, graph: Graph) -> int:
     row = weight.elems // weight.shape[0]
     out_h, out_w, _ = hwc(graph[op.inputs[1]].type)
     product = 0
-    if op.attrs.window.kernel == (1, 1) and out_h * out_w <= 1536:
+    if op.attrs.window.groups == 1 and out_h * out_w <= 1536:
         product = product_scratch_bytes(out_h * out_w, row)
     return max(4 * row, product)
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * sums[o][i] = sum over pixels of grad_output[p][o] * (x[p][i] - zero point), then
- * 256 * weight + residual -= round(sums * step * rates[o]): for 1x1 kernels the product of the
- * gradients' and the inputs' columns, in tiles of 2 output and 4 input channels (tte_tile.h); one
- * pixel needs no tiles. weight, residual [out_c][in_c], NHWC. A rate of 0 marks a channel that is
- * never trained. Other kernels and large maps are left to the portable kernel.
+ * sums[o][i] = sum over output pixels p of grad_output[p][o] * (input of weight i at p - zero point),
+ * then 256 * weight + residual -= round(sums * step * rates[o]): the product of the gradients' and
+ * the inputs' columns, in tiles of 2 output channels and 4 weights (tte_tile.h); a layer of one
+ * window, which is the map, needs no tiles. The columns of 1x1 kernels are those of the map, others
+ * are collected first, with the zero point where the window is in the padding. weight, residual
+ * [out_c][kernel_h][kernel_w][in_c], NHWC. A rate of 0 marks a channel that is never trained. Groups
+ * and large maps are left to the portable kernel.
  * Source: docs/numerics.md, section 3; docs/performance.md.
  */
 #define tte_conv2d_grad_weight_int8 tte_conv2d_grad_weight_int8_portable
@@ -19,11 +21,26 @@ void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, co
                                  const tte_factor *rates, int8_t *weight, int8_t *residual,
                                  int32_t *scratch);
 
+/* Weights of an output channel. */
+static int32_t row_elems(const tte_window *window)
+{
+    return window->kernel_h * window->kernel_w * window->in_c;
+}
+
+/* Whether the inputs of a weight are a column of the map. */
 static int is_pointwise(const tte_window *window)
 {
-    return window->kernel_h == 1 && window->kernel_w == 1 && window->groups == 1 &&
-           window->stride_h == 1 && window->stride_w == 1 && window->pad_top == 0 &&
-           window->pad_left == 0 && window->in_h == window->out_h && window->in_w == window->out_w;
+    return window->kernel_h == 1 && window->kernel_w == 1 && window->stride_h == 1 &&
+           window->stride_w == 1 && window->pad_top == 0 && window->pad_left == 0 &&
+           window->in_h == window->out_h && window->in_w == window->out_w;
+}
+
+/* Whether there is one window, which is the whole map. */
+static int is_whole_map(const tte_window *window)
+{
+    return window->out_h * window->out_w == 1 && window->kernel_h == window->in_h &&
+           window->kernel_w == window->in_w && window->dilation_h * window->dilation_w == 1 &&
+           window->pad_top == 0 && window->pad_left == 0;
 }
 
 /* The same of a run of weights from number i on, of which no four more are left to
@@ -63,16 +80,87 @@ static inline void update(int8_t *weight, int8_t *residual, const int32_t *sums,
     }
 }
 
-/* One pixel, as behind a classifier: every row of sums is the inputs times a gradient. Inputs and
+/* `count` elements of 1 or 4 bytes that are `step` bytes apart, to neighbours. */
+static inline void copy(int8_t *to, const int8_t *from, int32_t step, int32_t size, int32_t count)
+{
+    if (size == 1 && step == 1) {
+        for (; count >= 4; count -= 4, to += 4, from += 4) {
+            const uint32_t word = tte_load_4(from);
+            memcpy(to, &word, sizeof word);
+        }
+    }
+    if (size == 1) {
+        for (; count > 0; count--, from += step) {
+            *to++ = *from;
+        }
+        return;
+    }
+    for (; count > 0; count--, to += 4, from += step) {
+        const uint32_t word = tte_load_4(from);
+        memcpy(to, &word, sizeof word);
+    }
+}
+
+/* The inputs of weight i, of all output pixels, and where `size` is 4 of the next three weights,
+ * which have the same tap: elements of `size` bytes. */
+static inline void collect(const tte_conv2d_grad_weight_params *params, const int8_t *x, int32_t i,
+                           int32_t size, int8_t *to)
+{
+    const tte_window *window = &params->window;
+    const int32_t in_c = window->in_c, out_w = window->out_w, tap = i / in_c;
+    const int32_t top = tap / window->kernel_w * window->dilation_h - window->pad_top;
+    const int32_t left = tap % window->kernel_w * window->dilation_w - window->pad_left;
+    const tte_range rows = tte_inside(top, window->out_h, window->stride_h, window->in_h);
+    const tte_range cols = tte_inside(left, out_w, window->stride_w, window->in_w);
+    const int32_t count = cols.end - cols.begin;
+
+    if ((rows.end - rows.begin) * count != window->out_h * out_w) {
+        memset(to, params->input_zero_point, (size_t)(window->out_h * out_w * size));
+    }
+    for (int32_t oy = rows.begin; oy < rows.end && count > 0; oy++) {
+        const int32_t iy = top + oy * window->stride_h;
+        const int32_t ix = left + cols.begin * window->stride_w;
+        copy(to + (oy * out_w + cols.begin) * size, x + (iy * window->in_w + ix) * in_c + i % in_c,
+             window->stride_w * in_c, size, count);
+    }
+}
+
+/* A tile of the inputs of weights i .. i + 3, of which there are `left`; the last is repeated. They
+ * are collected where the gradients will be. */
+static void widen_inputs(const tte_conv2d_grad_weight_params *params, const int8_t *x,
+                         const tte_product *product, int32_t i, int32_t left, uint32_t *tile)
+{
+    const int32_t in_c = params->window.in_c;
+    const int32_t pixels = params->window.out_h * params->window.out_w;
+    const uint32_t offset = tte_both(-params->input_zero_point);
+    int8_t *const columns = (int8_t *)(product->weight + 8);
+    if (is_pointwise(&params->window)) {
+        tte_widen_columns_4(x + i, in_c, left, pixels, offset, tile);
+    } else if (left >= 4 && i % in_c <= in_c - 4) {
+        collect(params, x, i, 4, columns);
+        tte_widen_columns_4(columns, 4, 4, pixels, offset, tile);
+    } else {
+        const int8_t *rows[4];
+        for (int32_t j = 0; j < 4; j++) {
+            rows[j] = columns + (j < left ? j : left - 1) * product->k;
+            if (j < left) {
+                collect(params, x, i + j, 1, columns + j * product->k);
+            }
+        }
+        tte_widen_4(rows, pixels, offset, tile);
+    }
+}
+
+/* One window, as behind a classifier: every row of sums is the inputs times a gradient. Inputs and
  * sums take no more scratch than tiles of so many channels. */
-static TTE_APART void update_pixel(const tte_conv2d_grad_weight_params *params, const int8_t *x,
+static TTE_APART void update_window(const tte_conv2d_grad_weight_params *params, const int8_t *x,
                                    const int8_t *grad_output, tte_factor step,
                                    const tte_factor *rates, int8_t *weight, int8_t *residual,
                                    int32_t *scratch, int32_t channels)
 {
-    const int32_t in_c = params->window.in_c, out_c = params->window.out_c;
-    for (int32_t i = 0; i < in_c; i += channels) {
-        const int32_t count = in_c - i < channels ? in_c - i : channels;
+    const int32_t row = row_elems(&params->window), out_c = params->window.out_c;
+    for (int32_t i = 0; i < row; i += channels) {
+        const int32_t count = row - i < channels ? row - i : channels;
         const int32_t whole = (count + 7) & ~7;
         for (int32_t j = 0; j < count; j++) {
             scratch[j] = x[i + j] - params->input_zero_point;
@@ -80,7 +168,7 @@ static TTE_APART void update_pixel(const tte_conv2d_grad_weight_params *params, 
         for (int32_t o = 0; o < out_c; o++) {
             if (rates[o].mantissa != 0) {
                 tte_scale_words(scratch + whole, scratch, (uint32_t)whole, grad_output[o]);
-                tte_update(weight + o * in_c + i, residual + o * in_c + i, scratch + whole, count,
+                tte_update(weight + o * row + i, residual + o * row + i, scratch + whole, count,
                            step, rates[o]);
             }
         }
@@ -93,9 +181,9 @@ void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, co
                                  int32_t *scratch)
 {
     const tte_window *window = &params->window;
-    const int32_t in_c = window->in_c, out_c = window->out_c;
+    const int32_t row = row_elems(window), out_c = window->out_c;
     const int32_t pixels = window->out_h * window->out_w;
-    if (!is_pointwise(window) || pixels > TTE_TILE_ELEMS) {
+    if (window->groups != 1 || pixels > TTE_TILE_ELEMS) {
         tte_conv2d_grad_weight_int8_portable(params, x, grad_output, step, rates, weight, residual,
                                              scratch);
         return;
@@ -104,20 +192,19 @@ void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, co
         return;
     }
 
-    const tte_product product = tte_plan_product(pixels, (in_c + 3) / 4, scratch);
-    if (pixels == 1) {
-        update_pixel(params, x, grad_output, *step, rates, weight, residual, scratch,
-                     product.tiles * 4);
+    const tte_product product = tte_plan_product(pixels, (row + 3) / 4, scratch);
+    if (is_whole_map(window)) {
+        update_window(params, x, grad_output, *step, rates, weight, residual, scratch,
+                      product.tiles * 4);
         return;
     }
-    const uint32_t offset = tte_both(-params->input_zero_point);
     int32_t count;
     tte_start(&product, 0, 0);
-    for (int32_t i = 0; i < in_c; i += count) {
-        count = in_c - i < product.tiles * 4 ? in_c - i : product.tiles * 4;
+    for (int32_t i = 0; i < row; i += count) {
+        count = row - i < product.tiles * 4 ? row - i : product.tiles * 4;
         for (int32_t first = 0; first < count; first += 4) {
-            tte_widen_columns_4(x + i + first, in_c, count - first, pixels, offset,
-                                product.x + first * product.k / 2);
+            widen_inputs(params, x, &product, i + first, count - first,
+                         product.x + first * product.k / 2);
         }
         for (int32_t o = 0; o < out_c; o += 2) {
             tte_widen_columns_2(grad_output + o, out_c, out_c - o, pixels, product.weight + 8);
@@ -125,7 +212,7 @@ void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, co
                          product.sums + (count + 3) / 4 * 8);
             for (int32_t j = o; j < out_c && j < o + 2; j++) {
                 if (rates[j].mantissa != 0) {
-                    update(weight + j * in_c + i, residual + j * in_c + i,
+                    update(weight + j * row + i, residual + j * row + i,
                            product.sums + (j - o) * 4, count, *step, rates[j]);
                 }
             }
