@@ -194,3 +194,24 @@ void tte_widen_quads_columns_4(const int8_t *column, int32_t row_elems, uint32_t
         }
     }
 }
+
+static void collect(int8_t *to, const int8_t *from, const tte_grid *grid, int32_t size)
+{
+    for (int32_t row = 0; row < grid->rows; row++) {
+        for (int32_t i = 0; i < grid->count; i++, to += size) {
+            memcpy(to, from + i * grid->step, (size_t)size);
+        }
+        to += grid->to_skip;
+        from += grid->count * grid->step + grid->from_skip;
+    }
+}
+
+void tte_collect_words(int8_t *to, const int8_t *from, const tte_grid *grid)
+{
+    collect(to, from, grid, 4);
+}
+
+void tte_collect_bytes(int8_t *to, const int8_t *from, const tte_grid *grid)
+{
+    collect(to, from, grid, 1);
+}

@@ -80,31 +80,10 @@ static inline void update(int8_t *weight, int8_t *residual, const int32_t *sums,
     }
 }
 
-/* `count` elements of 1 or 4 bytes that are `step` bytes apart, to neighbours. */
-static inline void copy(int8_t *to, const int8_t *from, int32_t step, int32_t size, int32_t count)
-{
-    if (size == 1 && step == 1) {
-        for (; count >= 4; count -= 4, to += 4, from += 4) {
-            const uint32_t word = tte_load_4(from);
-            memcpy(to, &word, sizeof word);
-        }
-    }
-    if (size == 1) {
-        for (; count > 0; count--, from += step) {
-            *to++ = *from;
-        }
-        return;
-    }
-    for (; count > 0; count--, to += 4, from += step) {
-        const uint32_t word = tte_load_4(from);
-        memcpy(to, &word, sizeof word);
-    }
-}
-
-/* The inputs of weight i, of all output pixels, and where `size` is 4 of the next three weights,
- * which have the same tap: elements of `size` bytes. */
-static inline void collect(const tte_conv2d_grad_weight_params *params, const int8_t *x, int32_t i,
-                           int32_t size, int8_t *to)
+/* The inputs of weight i, of all output pixels, and where `size` is 4 also of the next three
+ * weights, which have the same tap: elements of `size` bytes. */
+static void collect(const tte_conv2d_grad_weight_params *params, const int8_t *x, int32_t i,
+                    int32_t size, int8_t *to)
 {
     const tte_window *window = &params->window;
     const int32_t in_c = window->in_c, out_w = window->out_w, tap = i / in_c;
@@ -112,16 +91,23 @@ static inline void collect(const tte_conv2d_grad_weight_params *params, const in
     const int32_t left = tap % window->kernel_w * window->dilation_w - window->pad_left;
     const tte_range rows = tte_inside(top, window->out_h, window->stride_h, window->in_h);
     const tte_range cols = tte_inside(left, out_w, window->stride_w, window->in_w);
-    const int32_t count = cols.end - cols.begin;
+    const int32_t row_elems = window->in_w * in_c;
+    tte_grid grid;
+    grid.step = window->stride_w * in_c;
+    grid.count = cols.end - cols.begin;
+    grid.rows = rows.end - rows.begin;
+    grid.to_skip = (out_w - grid.count) * size;
+    grid.from_skip = window->stride_h * row_elems - grid.count * grid.step;
 
-    if ((rows.end - rows.begin) * count != window->out_h * out_w) {
+    if (grid.rows * grid.count != window->out_h * out_w) {
         memset(to, params->input_zero_point, (size_t)(window->out_h * out_w * size));
     }
-    for (int32_t oy = rows.begin; oy < rows.end && count > 0; oy++) {
-        const int32_t iy = top + oy * window->stride_h;
+    if (grid.rows * grid.count != 0) {
+        const int32_t iy = top + rows.begin * window->stride_h;
         const int32_t ix = left + cols.begin * window->stride_w;
-        copy(to + (oy * out_w + cols.begin) * size, x + (iy * window->in_w + ix) * in_c + i % in_c,
-             window->stride_w * in_c, size, count);
+        (size == 4 ? tte_collect_words : tte_collect_bytes)(
+            to + (rows.begin * out_w + cols.begin) * size, x + iy * row_elems + ix * in_c + i % in_c,
+            &grid);
     }
 }
 
@@ -133,22 +119,24 @@ static void widen_inputs(const tte_conv2d_grad_weight_params *params, const int8
     const int32_t in_c = params->window.in_c;
     const int32_t pixels = params->window.out_h * params->window.out_w;
     const uint32_t offset = tte_both(-params->input_zero_point);
+    const int pointwise = is_pointwise(&params->window);
     int8_t *const columns = (int8_t *)(product->weight + 8);
-    if (is_pointwise(&params->window)) {
-        tte_widen_columns_4(x + i, in_c, left, pixels, offset, tile);
-    } else if (left >= 4 && i % in_c <= in_c - 4) {
-        collect(params, x, i, 4, columns);
-        tte_widen_columns_4(columns, 4, 4, pixels, offset, tile);
-    } else {
-        const int8_t *rows[4];
-        for (int32_t j = 0; j < 4; j++) {
-            rows[j] = columns + (j < left ? j : left - 1) * product->k;
-            if (j < left) {
-                collect(params, x, i + j, 1, columns + j * product->k);
-            }
+    const int8_t *rows[4];
+    if (pointwise || (left >= 4 && i % in_c <= in_c - 4)) {
+        if (!pointwise) {
+            collect(params, x, i, 4, columns);
         }
-        tte_widen_4(rows, pixels, offset, tile);
+        tte_widen_columns_4(pointwise ? x + i : columns, pointwise ? in_c : 4, left, pixels, offset,
+                            tile);
+        return;
     }
+    for (int32_t j = 0; j < 4; j++) {
+        rows[j] = columns + (j < left ? j : left - 1) * product->k;
+        if (j < left) {
+            collect(params, x, i + j, 1, columns + j * product->k);
+        }
+    }
+    tte_widen_4(rows, pixels, offset, tile);
 }
 
 /* One window, as behind a classifier: every row of sums is the inputs times a gradient. Inputs and

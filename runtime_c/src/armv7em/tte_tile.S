@@ -700,3 +700,75 @@
         bne     1b
         pop     {r4-r11, pc}
         .size   tte_widen_rgb_windows, . - tte_widen_rgb_windows
+
+@ r0 = to, r1 = from, r2 = step, r12 = three of them, r3 = count, r4 = rows, r5, r6 = skips
+        .macro  collect load, store, two, four
+        push    {r4-r11, lr}
+        ldm     r2, {r2-r6}
+        add     r12, r2, r2, lsl #1
+1:      subs    r7, r3, #4
+        blt     3f
+        \four
+3:      lsls    r7, r3, #31             @ carry: two more, negative: one
+        bcc     4f
+        \load   r8, [r1]
+        \load   r9, [r1, r2]
+        add     r1, r1, r2, lsl #1
+        \two
+4:      bpl     5f
+        \load   r8, [r1]
+        add     r1, r1, r2
+        \store
+5:      add     r0, r0, r5
+        add     r1, r1, r6
+        subs    r4, r4, #1
+        bne     1b
+        pop     {r4-r11, pc}
+        .endm
+
+        .macro  load_four load
+        \load   r8, [r1]
+        \load   r9, [r1, r2]
+        \load   r10, [r1, r2, lsl #1]
+        \load   r11, [r1, r12]
+        add     r1, r1, r2, lsl #2
+        .endm
+
+        .macro  four_words
+2:      load_four ldr
+        stm     r0!, {r8-r11}
+        subs    r7, r7, #4
+        bge     2b
+        .endm
+
+        .macro  four_bytes
+        cmp     r2, #1
+        beq     6f
+2:      load_four ldrb
+        orr     r8, r8, r9, lsl #8
+        orr     r10, r10, r11, lsl #8
+        orr     r8, r8, r10, lsl #16
+        str     r8, [r0], #4
+        subs    r7, r7, #4
+        bge     2b
+        b       3f
+6:      ldr     r8, [r1], #4
+        str     r8, [r0], #4
+        subs    r7, r7, #4
+        bge     6b
+        .endm
+
+        .macro  store_bytes
+        strb    r8, [r0], #1
+        strb    r9, [r0], #1
+        .endm
+
+@ void tte_collect_words(to, from, grid)
+        function tte_collect_words
+        collect ldr, "str r8, [r0], #4", "stm r0!, {r8, r9}", four_words
+        .size   tte_collect_words, . - tte_collect_words
+
+@ void tte_collect_bytes(to, from, grid)
+        function tte_collect_bytes
+        collect ldrb, "strb r8, [r0], #1", store_bytes, four_bytes
+        .size   tte_collect_bytes, . - tte_collect_bytes

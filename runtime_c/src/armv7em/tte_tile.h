@@ -88,6 +88,17 @@ void tte_widen_quads_columns_2(const int8_t *column, int32_t row_elems, uint32_t
 void tte_widen_quads_column(const int8_t *column, int32_t row_elems, uint32_t *tile,
                             uint32_t *tile_end);
 
+/* Elements of a map that are `step` bytes apart, in rows; each becomes its row's next one. `_skip`:
+ * bytes from behind a row to the next one. The kernel counts on the order of fields. */
+typedef struct {
+    int32_t step, count, rows; /* count: in a row */
+    int32_t to_skip, from_skip;
+} tte_grid;
+
+/* Of four bytes, to words, or of one; at least one of them. */
+void tte_collect_words(int8_t *to, const int8_t *from, const tte_grid *grid);
+void tte_collect_bytes(int8_t *to, const int8_t *from, const tte_grid *grid);
+
 /* The scratch of a product with `k` products a sum and `tiles` tiles of x in all, dealt out to
  * blocks of about the same size. */
 typedef struct {
