@@ -20,7 +20,11 @@ from rich.table import Table
 
 from tests.kernel_machine import KernelMachine, kernel_machine
 from tte.ops import params
-from tte.ops.conv2d import grad_product_scratch_bytes, product_scratch_bytes
+from tte.ops.conv2d import (
+    grad_product_scratch_bytes,
+    product_scratch_bytes,
+    update_scratch_bytes,
+)
 from tte.ops.depthwise_conv2d import (
     grad_input_scratch_bytes,
     planes_scratch_bytes,
@@ -181,7 +185,7 @@ def grad_weight(machine: KernelMachine, layer: Layer, rng: np.random.Generator) 
     """The gradient and the update."""
     window = layer.window
     row = layer.kernel**2 * layer.in_c
-    scratch = max(4 * row, product_scratch_bytes(window.out_h * window.out_w, row))
+    scratch = max(4 * row, update_scratch_bytes(window, row))
     if layer.depthwise:
         scratch = tap_planes_scratch_bytes(window)
     return machine.instructions(

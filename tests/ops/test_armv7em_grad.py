@@ -30,12 +30,13 @@ from tests.ops.test_kernels import (
     bits,
     grad_input_scratch,
     grad_planes,
-    product,
     random,
     rubbish,
+    update_product,
 )
 from tte.errors import TteError
 from tte.ops import params
+from tte.ops.conv2d import update_scratch_bytes
 from tte.ops.depthwise_conv2d import tap_kernels, tap_planes_scratch_bytes
 from tte.ops.params import Window
 
@@ -327,7 +328,8 @@ def grad_weight(size: int, in_c: int, out_c: int, data: Random, log2_moves: Sequ
 
 def dense_grad_weight(window: Window, data: Random, log2_moves: Sequence[int]) -> Call:
     row = window.kernel_h * window.kernel_w * window.in_c
-    scratch = max(4 * row, product(window.out_h * window.out_w, row))
+    scratch = max(4 * row, update_product(window))
+    assert scratch == max(4 * row, update_scratch_bytes(window, row))
     return grad_weight_call(WEIGHT, window, scratch, data, log2_moves)
 
 
@@ -390,21 +392,30 @@ def dense(
 @pytest.mark.parametrize(
     ("window", "limit"),
     [
-        (dense((8, 8), (16, 16), (3, 3)), 1.4),
-        (dense((16, 16), (8, 16), (3, 3), 2), 1.6),
-        (dense((8, 8), (6, 16), (5, 5)), 1.6),
-        (dense((16, 16), (1, 8), (3, 3)), 2.1),
-        (dense((12, 12), (3, 16), (3, 3)), 1.6),
-        (dense((8, 8), (64, 64), (3, 3)), 1.1),
-        (dense((32, 32), (16, 16), (3, 3)), 1.6),
-        (dense((28, 28), (1, 6), (5, 5)), 2.1),
-        (dense((1, 64), (8, 16), (1, 5)), 1.5),
-        (dense((49, 10), (1, 64), (10, 4), 2), 1.6),
-        (dense((16, 16), (16, 32), (1, 1), 2), 1.4),
-        (dense((10, 10), (5, 7), (3, 3), dilation=2), 3),
-        (dense((9, 7), (5, 7), (3, 3), pad=False), 3.3),
-        (dense((4, 4), (24, 10), (4, 4), pad=False), 13),
+        (dense((8, 8), (16, 16), (3, 3)), 1.15),
+        (dense((8, 8), (64, 64), (3, 3)), 0.96),
+        (dense((16, 16), (8, 16), (3, 3), 2), 1.15),
+        (dense((8, 8), (6, 16), (5, 5)), 1.25),
+        (dense((16, 16), (1, 8), (3, 3)), 1.8),
+        (dense((12, 12), (3, 16), (3, 3)), 1.35),
+        (dense((1, 64), (8, 16), (1, 3)), 1.2),
+        (dense((49, 10), (1, 64), (10, 4), 2), 1.0),
+        (dense((16, 16), (16, 32), (1, 1), 2), 1.2),
+        (dense((10, 10), (5, 7), (3, 3), dilation=2), 1.85),
+        (dense((9, 7), (5, 7), (3, 3), pad=False), 2.7),
+        (dense((4, 4), (24, 10), (4, 4), pad=False), 11),
         (dense((2, 2), (5, 7), (3, 3), 2), None),
+        (dense((3, 3), (4, 4), (7, 7)), None),
+        # In parts; rows that are one; rows that are too long.
+        (dense((32, 32), (16, 16), (3, 3)), 1.0),
+        (dense((28, 28), (1, 6), (5, 5)), 1.7),
+        (dense((96, 96), (3, 16), (3, 3), 2), 1.3),
+        (dense((31, 37), (5, 7), (3, 3)), 1.8),
+        (dense((41, 40), (20, 5), (1, 1)), 1.6),
+        (dense((2, 129), (3, 4), (2, 3)), None),
+        (dense((4, 401), (3, 4), (1, 3)), 2.8),
+        (dense((1, 600), (3, 4), (1, 3)), 2.8),
+        (dense((2, 1600), (3, 4), (1, 3)), None),
     ],
     ids=lambda case: (
         f"{case.in_c}->{case.out_c} {case.kernel_h}x{case.kernel_w} @{case.in_h}x{case.in_w}"

@@ -239,6 +239,25 @@ def product(k: int, n: int) -> int:
     return tiles(k, n) * (8 * up(k, 4) + 32) + 4 * up(k, 4) + 44
 
 
+def update_product(window: Window) -> int:
+    """Scratch bytes of a weight gradient, docs/kernels.md."""
+    row, pixels = window.kernel_h * window.kernel_w * window.in_c, window.out_h * window.out_w
+    same = (window.in_h, window.in_w) == (window.out_h, window.out_w)
+    strides = window.stride_h * window.stride_w
+    whole = row == window.in_c and same and strides == 1 and not window.pad_top + window.pad_left
+    parts = -(-window.out_h // max(1, 256 // window.out_w))
+    rows = -(-window.out_h // parts)
+    if pixels <= (1536 if whole else 256) or rows == window.out_h:
+        parts, rows = 1, window.out_h
+    if window.groups > 1 or rows * window.out_w > 1536:
+        return 0
+    if parts == 1:
+        return product(pixels, row)
+    n = min(row, 16)
+    kept = 32 * tiles(rows * window.out_w, n) * (up(window.out_c, 2) // 2)
+    return product(rows * window.out_w, n) + kept
+
+
 def planes(rows: int, cols: int, kernel_w: int, n: int, mask_rows: int) -> int:
     """Scratch bytes, docs/kernels.md."""
     plane = 2 * rows * up(cols + kernel_w // 2 % 2, 2)
@@ -837,8 +856,7 @@ def check_grad_weight(symbol: str, window: Window, data: Random) -> None:
     expected = updated(weight, residual, sums, step, rates, *limits)
     depthwise = symbol == "tte_depthwise_conv2d_grad_weight_int8"
     scratch_bytes = 4 * sums[0].size
-    if window.groups == 1 and window.out_h * window.out_w <= 1536:
-        scratch_bytes = max(scratch_bytes, product(window.out_h * window.out_w, sums[0].size))
+    scratch_bytes = max(scratch_bytes, update_product(window))
     if depthwise:
         scratch_bytes = tap_planes_scratch_bytes(window)
     call(

@@ -386,12 +386,29 @@ def grad_weight_call(op: Op, graph: Graph) -> KernelCall:
 def grad_weight_scratch(op: Op, graph: Graph) -> int:
     """int32 per weight of one output channel; for a product, gradients^T and inputs."""
     weight = graph[op.inputs[3]].type
+    x, grad = (graph[name].type for name in op.inputs[:2])
     row = weight.elems // weight.shape[0]
-    out_h, out_w, _ = hwc(graph[op.inputs[1]].type)
-    product = 0
-    if op.attrs.window.groups == 1 and out_h * out_w <= 1536:
-        product = product_scratch_bytes(out_h * out_w, row)
-    return max(4 * row, product)
+    return max(4 * row, update_scratch_bytes(op.attrs.window.params(x, grad), row))
+
+
+def update_scratch_bytes(window: params.Window, row: int) -> int:
+    """Of the product of a weight gradient; where a large map goes in parts, sums of all channels
+    too (armv7em/tte_conv2d_grad_weight_int8.c)."""
+    out_h, out_w = window.out_h, window.out_w
+    size, stride = (window.in_h, window.in_w), (window.stride_h, window.stride_w)
+    pointwise = window.kernel_h * window.kernel_w == 1 and stride == (1, 1)
+    pointwise = pointwise and size == (out_h, out_w) and window.pad_top + window.pad_left == 0
+    rows = out_h
+    if out_h * out_w > (1536 if pointwise else 256):
+        rows = -(-out_h // -(-out_h // max(1, 256 // out_w)))
+    if window.groups > 1 or rows * out_w > 1536:
+        return 0
+    if rows == out_h:
+        return product_scratch_bytes(out_h * out_w, row)
+    columns = min(row, 16)
+    tiles = _tiles(rows * out_w, columns)
+    sums = 32 * tiles * -(-window.out_c // 2)
+    return product_scratch_bytes(rows * out_w, columns) + sums
 
 
 def grad_weight_macs(op: Op, graph: Graph) -> int:

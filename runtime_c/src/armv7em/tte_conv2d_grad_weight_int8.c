@@ -5,8 +5,8 @@
  * the inputs' columns, in tiles of 2 output channels and 4 weights (tte_tile.h); a layer of one
  * window, which is the map, needs no tiles. The columns of 1x1 kernels are those of the map, others
  * are collected first, with the zero point where the window is in the padding. weight, residual
- * [out_c][kernel_h][kernel_w][in_c], NHWC. A rate of 0 marks a channel that is never trained. Groups
- * and large maps are left to the portable kernel.
+ * [out_c][kernel_h][kernel_w][in_c], NHWC. A rate of 0 marks a channel that is never trained. Large
+ * maps go in parts. Groups and very long rows are left to the portable kernel.
  * Source: docs/numerics.md, section 3; docs/performance.md.
  */
 #define tte_conv2d_grad_weight_int8 tte_conv2d_grad_weight_int8_portable
@@ -15,6 +15,9 @@
 
 #include "tte_dsp_grad.h"
 #include "tte_tile.h"
+
+/* A part of a large map, and how many tiles of inputs of it there are at most. */
+enum { TTE_PART_ELEMS = 256, TTE_PART_TILES = 4 };
 
 void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, const int8_t *x,
                                  const int8_t *grad_output, const tte_factor *step,
@@ -80,16 +83,18 @@ static inline void update(int8_t *weight, int8_t *residual, const int32_t *sums,
     }
 }
 
-/* The inputs of weight i, of all output pixels, and where `size` is 4 also of the next three
+/* The inputs of weight i, of the pixels of some rows, and where `size` is 4 also of the next three
  * weights, which have the same tap: elements of `size` bytes. */
-static void collect(const tte_conv2d_grad_weight_params *params, const int8_t *x, int32_t i,
-                    int32_t size, int8_t *to)
+static void collect(const tte_conv2d_grad_weight_params *params, const int8_t *x, tte_range part,
+                    int32_t i, int32_t size, int8_t *to)
 {
     const tte_window *window = &params->window;
     const int32_t in_c = window->in_c, out_w = window->out_w, tap = i / in_c;
-    const int32_t top = tap / window->kernel_w * window->dilation_h - window->pad_top;
+    const int32_t top = part.begin * window->stride_h +
+                        tap / window->kernel_w * window->dilation_h - window->pad_top;
     const int32_t left = tap % window->kernel_w * window->dilation_w - window->pad_left;
-    const tte_range rows = tte_inside(top, window->out_h, window->stride_h, window->in_h);
+    const int32_t out_h = part.end - part.begin;
+    const tte_range rows = tte_inside(top, out_h, window->stride_h, window->in_h);
     const tte_range cols = tte_inside(left, out_w, window->stride_w, window->in_w);
     const int32_t row_elems = window->in_w * in_c;
     tte_grid grid;
@@ -99,8 +104,8 @@ static void collect(const tte_conv2d_grad_weight_params *params, const int8_t *x
     grid.to_skip = (out_w - grid.count) * size;
     grid.from_skip = window->stride_h * row_elems - grid.count * grid.step;
 
-    if (grid.rows * grid.count != window->out_h * out_w) {
-        memset(to, params->input_zero_point, (size_t)(window->out_h * out_w * size));
+    if (grid.rows * grid.count != out_h * out_w) {
+        memset(to, params->input_zero_point, (size_t)(out_h * out_w * size));
     }
     if (grid.rows * grid.count != 0) {
         const int32_t iy = top + rows.begin * window->stride_h;
@@ -111,32 +116,85 @@ static void collect(const tte_conv2d_grad_weight_params *params, const int8_t *x
     }
 }
 
+/* Rows of output pixels that are one product: all of a map that is small or of a 1x1 kernel, else as
+ * many as make up TTE_PART_ELEMS. */
+static int32_t rows_at_once(const tte_window *window)
+{
+    const int32_t out_h = window->out_h, out_w = window->out_w;
+    const int32_t most = out_w > TTE_PART_ELEMS ? 1 : TTE_PART_ELEMS / out_w;
+    const int32_t parts = (out_h + most - 1) / most;
+    if (out_h * out_w <= (is_pointwise(window) ? TTE_TILE_ELEMS : TTE_PART_ELEMS)) {
+        return out_h;
+    }
+    return (out_h + parts - 1) / parts;
+}
+
 /* A tile of the inputs of weights i .. i + 3, of which there are `left`; the last is repeated. They
  * are collected where the gradients will be. */
 static void widen_inputs(const tte_conv2d_grad_weight_params *params, const int8_t *x,
-                         const tte_product *product, int32_t i, int32_t left, uint32_t *tile)
+                         const tte_product *product, tte_range part, int32_t i, int32_t left,
+                         uint32_t *tile)
 {
-    const int32_t in_c = params->window.in_c;
-    const int32_t pixels = params->window.out_h * params->window.out_w;
+    const int32_t in_c = params->window.in_c, out_w = params->window.out_w;
+    const int32_t pixels = (part.end - part.begin) * out_w;
     const uint32_t offset = tte_both(-params->input_zero_point);
     const int pointwise = is_pointwise(&params->window);
     int8_t *const columns = (int8_t *)(product->weight + 8);
     const int8_t *rows[4];
     if (pointwise || (left >= 4 && i % in_c <= in_c - 4)) {
         if (!pointwise) {
-            collect(params, x, i, 4, columns);
+            collect(params, x, part, i, 4, columns);
         }
-        tte_widen_columns_4(pointwise ? x + i : columns, pointwise ? in_c : 4, left, pixels, offset,
-                            tile);
+        tte_widen_columns_4(pointwise ? x + part.begin * out_w * in_c + i : columns,
+                            pointwise ? in_c : 4, left, pixels, offset, tile);
         return;
     }
     for (int32_t j = 0; j < 4; j++) {
         rows[j] = columns + (j < left ? j : left - 1) * product->k;
         if (j < left) {
-            collect(params, x, i + j, 1, columns + j * product->k);
+            collect(params, x, part, i + j, 1, columns + j * product->k);
         }
     }
     tte_widen_4(rows, pixels, offset, tile);
+}
+
+/* The tiles of weights i .. i + count - 1. */
+static TTE_APART void widen_tiles(const tte_conv2d_grad_weight_params *params, const int8_t *x,
+                                  const tte_product *product, tte_range part, int32_t i,
+                                  int32_t count)
+{
+    const int32_t pixels = (part.end - part.begin) * params->window.out_w;
+    for (int32_t first = 0; first < count; first += 4) {
+        widen_inputs(params, x, product, part, i + first, count - first,
+                     product->x + first * ((pixels + 3) & ~3) / 2);
+    }
+}
+
+/* The sums of weights i .. i + count - 1 of all output channels of a map that goes in parts: `kept`
+ * for every two channels, behind those of one part. */
+static TTE_APART void sum_parts(const tte_conv2d_grad_weight_params *params, const int8_t *x,
+                                const int8_t *grad_output, const tte_product *product,
+                                int32_t rows, int32_t i, int32_t count, int32_t kept)
+{
+    const int32_t out_h = params->window.out_h, out_w = params->window.out_w;
+    const int32_t out_c = params->window.out_c, sums = (count + 3) / 4 * 8;
+    tte_range part;
+    for (part.begin = 0; part.begin < out_h; part.begin = part.end) {
+        part.end = out_h - part.begin < rows ? out_h : part.begin + rows;
+        const int32_t pixels = (part.end - part.begin) * out_w;
+        const uint32_t *const weight_end = product->weight + 8 + ((pixels + 3) & ~3);
+        int32_t *totals = product->sums + kept;
+        widen_tiles(params, x, product, part, i, count);
+        for (int32_t o = 0; o < out_c; o += 2, totals += kept) {
+            int32_t *const to = part.begin == 0 ? totals : product->sums;
+            tte_widen_columns_2(grad_output + o, out_c, out_c - o, pixels, product->weight + 8);
+            tte_tile_2x4(product->x, product->weight, weight_end, to, to + sums);
+            for (int32_t j = 0; j < sums && part.begin > 0; j++) {
+                totals[j] += to[j];
+            }
+        }
+        grad_output += pixels * out_c;
+    }
 }
 
 /* One window, as behind a classifier: every row of sums is the inputs times a gradient. Inputs and
@@ -170,8 +228,8 @@ void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, co
 {
     const tte_window *window = &params->window;
     const int32_t row = row_elems(window), out_c = window->out_c;
-    const int32_t pixels = window->out_h * window->out_w;
-    if (window->groups != 1 || pixels > TTE_TILE_ELEMS) {
+    const int32_t out_h = window->out_h, out_w = window->out_w, rows = rows_at_once(window);
+    if (window->groups != 1 || rows * out_w > TTE_TILE_ELEMS) {
         tte_conv2d_grad_weight_int8_portable(params, x, grad_output, step, rates, weight, residual,
                                              scratch);
         return;
@@ -180,28 +238,39 @@ void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, co
         return;
     }
 
-    const tte_product product = tte_plan_product(pixels, (row + 3) / 4, scratch);
+    /* Sums of all channels are kept from one part to the next. */
+    const int in_parts = rows < out_h;
+    const int32_t tiles = (row + 3) / 4;
+    const tte_product product = tte_plan_product(
+        rows * out_w, in_parts && tiles > TTE_PART_TILES ? TTE_PART_TILES : tiles, scratch);
+    const int32_t kept = in_parts ? product.tiles * 8 : 0;
     if (is_whole_map(window)) {
         update_window(params, x, grad_output, *step, rates, weight, residual, scratch,
                       product.tiles * 4);
         return;
     }
+    const tte_range all = {0, out_h};
     int32_t count;
     tte_start(&product, 0, 0);
     for (int32_t i = 0; i < row; i += count) {
+        int32_t *sums = product.sums + kept;
         count = row - i < product.tiles * 4 ? row - i : product.tiles * 4;
-        for (int32_t first = 0; first < count; first += 4) {
-            widen_inputs(params, x, &product, i + first, count - first,
-                         product.x + first * product.k / 2);
+        if (in_parts) {
+            sum_parts(params, x, grad_output, &product, rows, i, count, kept);
+        } else {
+            widen_tiles(params, x, &product, all, i, count);
         }
-        for (int32_t o = 0; o < out_c; o += 2) {
-            tte_widen_columns_2(grad_output + o, out_c, out_c - o, pixels, product.weight + 8);
-            tte_tile_2x4(product.x, product.weight, product.weight_end, product.sums,
-                         product.sums + (count + 3) / 4 * 8);
+        for (int32_t o = 0; o < out_c; o += 2, sums += kept) {
+            if (!in_parts) {
+                tte_widen_columns_2(grad_output + o, out_c, out_c - o, out_h * out_w,
+                                    product.weight + 8);
+                tte_tile_2x4(product.x, product.weight, product.weight_end, sums,
+                             sums + (count + 3) / 4 * 8);
+            }
             for (int32_t j = o; j < out_c && j < o + 2; j++) {
                 if (rates[j].mantissa != 0) {
-                    update(weight + j * row + i, residual + j * row + i,
-                           product.sums + (j - o) * 4, count, *step, rates[j]);
+                    update(weight + j * row + i, residual + j * row + i, sums + (j - o) * 4, count,
+                           *step, rates[j]);
                 }
             }
         }
