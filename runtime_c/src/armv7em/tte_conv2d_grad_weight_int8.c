@@ -177,7 +177,7 @@ static TTE_APART void sum_parts(const tte_conv2d_grad_weight_params *params, con
                                 int32_t rows, int32_t i, int32_t count, int32_t kept)
 {
     const int32_t out_h = params->window.out_h, out_w = params->window.out_w;
-    const int32_t out_c = params->window.out_c, sums = (count + 3) / 4 * 8;
+    const int32_t out_c = params->window.out_c, words = (count + 3) / 4 * 8;
     tte_range part;
     for (part.begin = 0; part.begin < out_h; part.begin = part.end) {
         part.end = out_h - part.begin < rows ? out_h : part.begin + rows;
@@ -188,8 +188,8 @@ static TTE_APART void sum_parts(const tte_conv2d_grad_weight_params *params, con
         for (int32_t o = 0; o < out_c; o += 2, totals += kept) {
             int32_t *const to = part.begin == 0 ? totals : product->sums;
             tte_widen_columns_2(grad_output + o, out_c, out_c - o, pixels, product->weight + 8);
-            tte_tile_2x4(product->x, product->weight, weight_end, to, to + sums);
-            for (int32_t j = 0; j < sums && part.begin > 0; j++) {
+            tte_tile_2x4(product->x, product->weight, weight_end, to, to + words);
+            for (int32_t j = 0; j < words && part.begin > 0; j++) {
                 totals[j] += to[j];
             }
         }
@@ -250,20 +250,22 @@ void tte_conv2d_grad_weight_int8(const tte_conv2d_grad_weight_params *params, co
         return;
     }
     const tte_range all = {0, out_h};
+    const int32_t pixels = out_h * out_w;
     int32_t count;
     tte_start(&product, 0, 0);
     for (int32_t i = 0; i < row; i += count) {
-        int32_t *sums = product.sums + kept;
+        int32_t *sums = product.sums;
         count = row - i < product.tiles * 4 ? row - i : product.tiles * 4;
         if (in_parts) {
             sum_parts(params, x, grad_output, &product, rows, i, count, kept);
         } else {
             widen_tiles(params, x, &product, all, i, count);
         }
-        for (int32_t o = 0; o < out_c; o += 2, sums += kept) {
-            if (!in_parts) {
-                tte_widen_columns_2(grad_output + o, out_c, out_c - o, out_h * out_w,
-                                    product.weight + 8);
+        for (int32_t o = 0; o < out_c; o += 2) {
+            if (in_parts) {
+                sums += kept;
+            } else {
+                tte_widen_columns_2(grad_output + o, out_c, out_c - o, pixels, product.weight + 8);
                 tte_tile_2x4(product.x, product.weight, product.weight_end, sums,
                              sums + (count + 3) / 4 * 8);
             }
