@@ -98,8 +98,10 @@ BACKWARD = (
 )  # fmt: skip
 UPDATES = (
     pointwise(16, 192, 8), pointwise(48, 240, 8), pointwise(12, 144, 8), pointwise(96, 384, 4),
-    pointwise(24, 576, 4), pointwise(160, 10, 1), depthwise(3, 1, 4, 336),
-    depthwise(3, 1, 8, 192), depthwise(5, 1, 4, 384), depthwise(5, 1, 8, 160),
+    pointwise(24, 576, 4), pointwise(160, 10, 1), Layer(8, 16, 16, 3), Layer(8, 64, 64, 3),
+    Layer(16, 8, 16, 3, 2), Layer(32, 16, 16, 3), Layer(32, 3, 16, 3), Layer(28, 1, 6, 5),
+    depthwise(3, 1, 4, 336), depthwise(3, 1, 8, 192), depthwise(5, 1, 4, 384),
+    depthwise(5, 1, 8, 160),
     depthwise(7, 1, 8, 160), depthwise(7, 2, 8, 240), depthwise(3, 1, 16, 48),
     depthwise(7, 1, 16, 48), depthwise(3, 2, 16, 48), depthwise(7, 2, 16, 48),
 )  # fmt: skip
