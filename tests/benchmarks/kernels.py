@@ -21,7 +21,7 @@ from rich.table import Table
 from tests.kernel_machine import KernelMachine, kernel_machine
 from tte.ops import params
 from tte.ops.conv2d import (
-    grad_product_scratch_bytes,
+    grad_input_product_bytes,
     product_scratch_bytes,
     update_scratch_bytes,
 )
@@ -163,7 +163,7 @@ def grad_input(machine: KernelMachine, layer: Layer, rng: np.random.Generator) -
     """With a mask, without an addend; the gradients fill a third of int8."""
     window, size = layer.window, layer.size
     sums = layer.kernel**2 * (1 if layer.depthwise else layer.out_c)
-    scratch = max(4 * layer.in_c, grad_product_scratch_bytes(layer.out_c, size * size))
+    scratch = max(4 * layer.in_c, grad_input_product_bytes(window))
     if layer.depthwise:
         scratch = grad_input_scratch_bytes(size, size, layer.kernel, layer.kernel)
     return machine.instructions(

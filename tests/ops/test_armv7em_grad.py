@@ -41,7 +41,7 @@ from tte.ops.depthwise_conv2d import tap_kernels, tap_planes_scratch_bytes
 from tte.ops.params import Window
 
 Array = NDArray[Any]
-POINTWISE = "tte_conv2d_grad_input_int8"
+CONV = "tte_conv2d_grad_input_int8"
 DEPTHWISE = "tte_depthwise_conv2d_grad_input_int8"
 WEIGHT = "tte_conv2d_grad_weight_int8"
 DEPTHWISE_WEIGHT = "tte_depthwise_conv2d_grad_weight_int8"
@@ -93,38 +93,46 @@ def check_here(call: Call) -> None:
 
 
 def pointwise_grad_input(
-    height: int,
-    width: int,
-    in_c: int,
-    out_c: int,
+    height: int, width: int, in_c: int, out_c: int, data: Random, **options: Any
+) -> Call:
+    window = Window(height, width, in_c, height, width, out_c, 1, 1, 1, 1, 1, 1, 0, 0, 1)
+    return conv_grad_input(window, data, **options)
+
+
+def conv_grad_input(
+    window: Window,
     data: Random,
     *,
     masked: bool,
     added: bool,
     trained: bool,
     pre_shift: int = 0,
+    in_place: bool = False,
 ) -> Call:
-    window = Window(height, width, in_c, height, width, out_c, 1, 1, 1, 1, 1, 1, 0, 0, 1)
-    shape = (height, width, in_c)
-    grad, weight = data.grad(height, width, out_c), data.weight(window)
+    in_c, out_c = window.in_c, window.out_c
+    shape = (window.in_h, window.in_w, in_c)
+    grad, weight = data.grad(window.out_h, window.out_w, out_c), data.weight(window)
     weights = TrainedChannels(weight, weight, 0, (None, None))
     while trained and weights.count == 0:
         weights = TrainedChannels.draw(data, weight)
+    addend = data.grad(*shape) if added else None
+    products = out_c * window.kernel_h * window.kernel_w / (window.stride_h * window.stride_w)
     args: list[Any] = [
         grad,
         weights.frozen,
         *weights.args,
         # Some gradients saturate, few as in training.
-        data.multipliers(in_c, 12000.0 * out_c**0.5, pre_shift),
-        data.grad(*shape) if added else None,
+        data.multipliers(in_c, 12000.0 * products**0.5, pre_shift),
+        addend,
         data.multipliers(in_c, 300.0, pre_shift) if added else None,
         bits(data.rng.random(shape) < 0.6) if masked else None,
-        data.int8(*shape),
+        addend if in_place and added else data.int8(*shape),
         np.asarray([7], np.uint32),
     ]
     call_params = params.Conv2dGradInputParams(window, pre_shift, weights.count)
     scratch = rubbish(grad_input_scratch(window, weights.count), np.int32)
-    return Call(POINTWISE, call_params, args, scratch, height * width * weight.size)
+    macs = window.out_h * window.out_w * weight.size
+    return Call(CONV, call_params, args, scratch, macs)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +169,90 @@ def test_products_in_parts(shape: tuple[int, int, int, int]) -> None:
             )
             check(call, machine())
             check_here(call)
+
+
+# ---- the input gradient of larger kernels --------------------------------------------------
+
+
+def conv(
+    size: tuple[int, int],
+    in_c: int,
+    out_c: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    pads: tuple[int, int] = (0, 0),
+    dilation: tuple[int, int] = (1, 1),
+) -> Window:
+    """The same padding at both ends."""
+    out = [
+        (size[i] + 2 * pads[i] - (kernel[i] - 1) * dilation[i] - 1) // stride[i] + 1
+        for i in range(2)
+    ]
+    return Window(*size, in_c, *out, out_c, *kernel, *stride, *dilation, *pads, 1)
+
+
+@pytest.mark.parametrize(
+    ("window", "limit"),
+    [
+        (conv((8, 8), 16, 16, (3, 3), pads=(1, 1)), 1.03),
+        (conv((32, 32), 16, 16, (3, 3), pads=(1, 1)), 0.95),
+        (conv((8, 8), 64, 64, (3, 3), pads=(1, 1)), 0.93),
+        (conv((16, 16), 8, 16, (3, 3), (2, 2), (1, 1)), 1.5),
+        (conv((16, 16), 32, 64, (3, 3), (2, 2), (1, 1)), 1.1),
+        (conv((12, 12), 8, 16, (5, 5)), 1.9),
+        (conv((16, 16), 16, 32, (1, 1), (2, 2)), None),
+        (conv((64, 1), 16, 16, (9, 1), (2, 1), (4, 0)), 1.1),
+    ],
+    ids=str,
+)
+def test_network_conv(window: Window, limit: float | None) -> None:
+    call = conv_grad_input(window, random(1), masked=True, added=False, trained=False)
+    check(call, machine(), limit)
+
+
+def odd_convs() -> list[Window]:
+    """Few and odd channels, maps that are no multiple of four, no tap at all for some inputs, more
+    products than tiles have room for."""
+    kernels = ((3, 3), (5, 5), (1, 3), (3, 1), (10, 4), (2, 2), (1, 1), (4, 3))
+    found = [
+        conv(size, *channels, kernel, stride, pads, dilation)
+        for number, (kernel, stride) in enumerate(
+            itertools.product(kernels, ((1, 1), (2, 2), (2, 1), (1, 2), (3, 2)))
+        )
+        for turn, (size, dilation, pads) in enumerate(
+            [
+                ((12, 12), (1, 1), (0, 0)),
+                ((13, 8), (1, 1), (kernel[0] // 2, kernel[1] // 2)),
+                ((21, 11), (2, 2), (2, 1)),
+                ((20, 7), (1, 3), (kernel[0] - 1, 3)),
+            ]
+        )
+        for channels in (
+            [(5, 7), (8, 8), (3, 16), (6, 16), (16, 4), (1, 3), (12, 2)][(number + turn) % 7],
+        )
+    ]
+    found += [conv((n, 1), 8, 12, (5, 1), (2, 1), (2, 0)) for n in (1, 2, 31, 40)]
+    found += [conv((5, 4), 8, out_c, (3, 3), pads=(1, 1)) for out_c in (168, 176)]
+    return found
+
+
+@pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
+def test_odd_convs(board: str) -> None:
+    """With and without mask, addend, also in place, shift and trained channels; in exactly the
+    scratch that they have, here under sanitizers too."""
+    for seed, window in enumerate(odd_convs()):
+        data = random(seed + int(board[-3:]))
+        call = conv_grad_input(
+            window,
+            data,
+            masked=data.flip(),
+            added=data.flip(),
+            trained=data.flip(),
+            pre_shift=int(data.rng.choice([0, 0, 1, 3])),
+            in_place=data.flip(),
+        )
+        check(call, machine(board))
+        check_here(call)
 
 
 # ---- the input gradient of depthwise convolutions ------------------------------------------
@@ -557,6 +649,9 @@ def test_any_step(board: str) -> None:
 @pytest.mark.parametrize("compiler", ["gcc", "zig", "clang"])
 def test_every_compiler(compiler: str) -> None:
     on = machine(compiler=compiler)
+    for stride in ((1, 1), (2, 2)):
+        window = conv((8, 9), 8, 12, (3, 3), stride, (1, 1))
+        check(conv_grad_input(window, random(2), masked=True, added=False, trained=True), on)
     window = depthwise(9, 16, 5, 2)
     check(grad_input(window, random(3), masked=True, added=False, in_place=True), on)
     check(grad_input(window, random(4), masked=True, added=True, in_place=False), on)

@@ -696,11 +696,24 @@ def test_softmax_cross_entropy_of_many_classes(classes: int, spread: int) -> Non
 
 
 def grad_input_scratch(window: Window, trained: int) -> int:
+    """docs/kernels.md."""
     sums = 4 * (window.in_c + window.groups * trained)
-    if window.kernel_h * window.kernel_w > 1:
+    height, width, step_h, step_w = window.in_h, window.in_w, window.stride_h, window.stride_w
+    found, most = [], 0
+    for row, col in np.ndindex(min(step_h, height), min(step_w, width)):
+        taps = 0
+        for ky, kx in np.ndindex(window.kernel_h, window.kernel_w):
+            y = row + window.pad_top - ky * window.dilation_h
+            x = col + window.pad_left - kx * window.dilation_w
+            taps += y % step_h == 0 and x % step_w == 0
+        rows, cols = len(range(row, height, step_h)), len(range(col, width, step_w))
+        joined = cols == 1 or cols * step_w == step_h * width
+        k = max(1, taps * up(window.out_c, 4))
+        most = max(most, taps * up(window.out_c, 4))
+        found.append((tiles(k, rows * (cols if joined else up(cols, 4))) + 1) * 8 * up(k, 4))
+    if window.groups > 1 or (window.kernel_h * window.kernel_w > 1 and most > 1536):
         return sums
-    columns = tiles(window.out_c, window.in_h * window.in_w) + 1
-    return max(sums, columns * 8 * up(window.out_c, 4))
+    return max(sums, *found)
 
 
 def check_conv2d_grad_input(window: Window, seed: int) -> None:

@@ -349,11 +349,48 @@ def grad_input_call(op: Op, graph: Graph) -> KernelCall:
 def grad_input_scratch(op: Op, graph: Graph) -> int:
     """int32 per input channel, once more if it is trained; for a product, weights^T and
     gradients."""
-    in_h, in_w, in_c = hwc(graph[op.outputs[0]].type)
-    product = 0
-    if op.attrs.window.kernel == (1, 1):
-        product = grad_product_scratch_bytes(hwc(graph[op.inputs[0]].type)[2], in_h * in_w)
-    return max(4 * (in_c + op.attrs.window.groups * len(op.attrs.channels)), product)
+    grad, out = graph[op.inputs[0]].type, graph[op.outputs[0]].type
+    groups = op.attrs.window.groups
+    sums = 4 * (hwc(out)[2] + groups * len(op.attrs.channels))
+    return max(sums, grad_input_product_bytes(op.attrs.window.params(out, grad)))
+
+
+def grad_input_product_bytes(window: params.Window) -> int:
+    """What the fast input gradient needs for its products: of inputs a stride apart, which the same
+    taps of the kernel reach, at a time; 0 where it has none."""
+    rows = _phases(window.in_h, window.kernel_h, window.stride_h, window.dilation_h, window.pad_top)
+    cols = _phases(
+        window.in_w, window.kernel_w, window.stride_w, window.dilation_w, window.pad_left
+    )
+    out_c = _padded(window.out_c)
+    most = max(taps for _, taps in rows) * max(taps for _, taps in cols) * out_c
+    if window.groups > 1 or (window.kernel_h * window.kernel_w > 1 and most > 1536):
+        return 0
+    return max(
+        grad_product_scratch_bytes(
+            max(1, row_taps * col_taps * out_c), _columns(window, height, width)
+        )
+        for height, row_taps in rows
+        for width, col_taps in cols
+    )
+
+
+def _phases(size: int, kernel: int, stride: int, dilation: int, pad: int) -> list[tuple[int, int]]:
+    """Of one axis: so many inputs a stride apart, and taps of the kernel that reach them."""
+    return [
+        (
+            -(-(size - first) // stride),
+            sum((first + pad - tap * dilation) % stride == 0 for tap in range(kernel)),
+        )
+        for first in range(min(stride, size))
+    ]
+
+
+def _columns(window: params.Window, height: int, width: int) -> int:
+    """Inputs of a phase; four at a time come from one row, unless all are equally far apart."""
+    if width == 1 or width * window.stride_w == window.stride_h * window.in_w:
+        return height * width
+    return height * _padded(width)
 
 
 def grad_input_macs(op: Op, graph: Graph) -> int:
