@@ -94,7 +94,8 @@ BACKWARD = (
     pointwise(192, 48, 8), pointwise(48, 192, 8), depthwise(3, 1, 4, 576),
     depthwise(3, 1, 8, 192), depthwise(5, 1, 4, 384), depthwise(7, 1, 8, 160),
     depthwise(7, 2, 8, 240), depthwise(3, 1, 64, 16), depthwise(5, 1, 32, 16),
-    depthwise(7, 1, 32, 16), depthwise(3, 2, 64, 16),
+    depthwise(7, 1, 32, 16), depthwise(3, 2, 64, 16), Layer(8, 16, 16, 3), Layer(8, 64, 64, 3),
+    Layer(16, 32, 64, 3, 2),
 )  # fmt: skip
 UPDATES = (
     pointwise(16, 192, 8), pointwise(48, 240, 8), pointwise(12, 144, 8), pointwise(96, 384, 4),
@@ -105,10 +106,10 @@ UPDATES = (
     depthwise(7, 1, 8, 160), depthwise(7, 2, 8, 240), depthwise(3, 1, 16, 48),
     depthwise(7, 1, 16, 48), depthwise(3, 2, 16, 48), depthwise(7, 2, 16, 48),
 )  # fmt: skip
-# What backward kernels are held against: the same product as an input gradient, the same layer as
-# a weight gradient.
+# What backward kernels are held against: the same product as a 1x1 input gradient, else the same
+# layer.
 TWINS = tuple(
-    layer if layer.depthwise else pointwise(layer.out_c, layer.in_c, layer.size)
+    layer if layer.kernel > 1 else pointwise(layer.out_c, layer.in_c, layer.size)
     for layer in BACKWARD
 ) + tuple(layer for layer in UPDATES if layer.size > 1)
 

@@ -122,8 +122,8 @@ static int32_t most_products(const tte_window *window)
     return rows * cols * ((window->out_c + 3) & ~3);
 }
 
-/* Gradients of `count` outputs of a row from (oy, ox) on, zeros outside the map: where they
- * are, or a copy. */
+/* Gradients of `count` outputs of a row from (oy, ox) on, zeros outside the map: where they are, or
+ * a copy. */
 static TTE_APART const int8_t *copy_run(const tte_window *window, const int8_t *grad_output,
                                         int32_t oy, int32_t ox, int32_t count, int8_t *copy)
 {
@@ -233,17 +233,16 @@ static grad_taps plan_taps(const grad_phase *phase, const tte_window *window, in
 }
 
 /* Four columns, tap after tap. There are `left` of them; the others are anything, and lower taps
- * have the weights of the next one behind theirs. */
-static inline void widen_weights(const grad_phase *phase, const grad_taps *taps,
+ * have the weights of higher ones behind theirs. */
+static TTE_APART void widen_weights(const grad_phase *phase, const grad_taps *taps,
                                  const int8_t *weight, int32_t left, uint32_t *columns)
 {
     const int32_t words = 2 * ((taps->products + 3) & ~3);
-    const int32_t left_below = taps->channels + left < 4 ? left : 4;
-    for (int32_t a = phase->rows.taps; a > 0; a--, weight -= taps->row_step) {
-        const int8_t *column = weight;
-        for (int32_t b = phase->cols.taps; b > 0; b--, column -= taps->col_step) {
-            tte_widen_columns_4(column, taps->row_elems, left, taps->products, 0, columns);
-            left = left_below;
+    for (int32_t a = 0; a < phase->rows.taps; a++) {
+        int32_t at = -a * taps->row_step;
+        for (int32_t b = 0; b < phase->cols.taps; b++, at -= taps->col_step) {
+            tte_widen_columns_4(weight + at, taps->row_elems, left, taps->products, 0, columns);
+            left += taps->channels;
             columns += words;
         }
     }
@@ -254,10 +253,10 @@ static TTE_APART void merge_weights(const grad_phase *phase, const grad_taps *ta
                                     const int8_t *trained, int32_t i, uint32_t *columns)
 {
     const int32_t words = 2 * ((taps->products + 3) & ~3);
-    for (int32_t a = phase->rows.taps; a > 0; a--, trained -= taps->row_step) {
-        const int8_t *column = trained;
-        for (int32_t b = phase->cols.taps; b > 0; b--, column -= taps->col_step) {
-            tte_widen_column(column, taps->row_elems, taps->products, i, columns);
+    for (int32_t a = 0; a < phase->rows.taps; a++) {
+        int32_t at = -a * taps->row_step;
+        for (int32_t b = 0; b < phase->cols.taps; b++, at -= taps->col_step) {
+            tte_widen_column(trained + at, taps->row_elems, taps->products, i, columns);
             columns += words;
         }
     }
@@ -309,6 +308,36 @@ static TTE_APART void store_each(const grad_call *call, const tte_grad_tiles *ti
     }
 }
 
+/* All four channels at once, of whole tiles. Pixels do not have their mask bits at the same place of
+ * a byte: each gets a byte of its own. */
+enum { MASK_BYTES = 64 };
+
+static TTE_APART void store_masked(const grad_call *call, tte_grad_tiles *tiles, int32_t tile_words,
+                                   int32_t first, int32_t count)
+{
+    uint8_t bytes[MASK_BYTES];
+    uint32_t bit = (uint32_t)first;
+    int32_t some;
+    tiles->mask = bytes;
+    tiles->mask_step = 1;
+    tiles->shift = 16;
+    for (; count > 0; count -= some) {
+        some = count < MASK_BYTES ? count : MASK_BYTES;
+        for (int32_t i = 0; i < some; i++, bit += tiles->step) {
+            const uint8_t *at = call->mask + bit / 8;
+            const uint32_t high = bit % 8 > 4 ? at[1] : 0;
+            bytes[i] = (uint8_t)((at[0] | high << 8) >> bit % 8);
+        }
+        tiles->to_end = tiles->to + some * (int32_t)tiles->step;
+        tte_tile_4x4_grad(tiles);
+        tiles->to = tiles->to_end;
+        tiles->x += some / 4 * tile_words;
+        if (tiles->addend != NULL) {
+            tiles->addend += some * (int32_t)tiles->step;
+        }
+    }
+}
+
 /* The same of pixels one step apart, all four channels at once where they are `whole`. */
 static inline void store_run(const grad_call *call, tte_grad_tiles *tiles, const uint32_t *x,
                              int32_t tile_words, int32_t i, int32_t first, int32_t count, int whole)
@@ -320,7 +349,9 @@ static inline void store_run(const grad_call *call, tte_grad_tiles *tiles, const
     tiles->to_end = tiles->to + done;
     tiles->mask = call->mask == NULL ? &all : call->mask + first / 8;
     tiles->addend = call->addend == NULL ? NULL : call->addend + first;
-    if (at_once > 0) {
+    if (at_once > 0 && call->mask != NULL && call->params->window.in_c % 8 != 0) {
+        store_masked(call, tiles, tile_words, first, at_once);
+    } else if (at_once > 0) {
         tte_tile_4x4_grad(tiles);
     }
     if (at_once < count) {
@@ -366,11 +397,10 @@ static void make_phase(const grad_call *call, const grad_phase *phase, int32_t *
     const int32_t all = phase->lines * phase->tiles;
     const int32_t most = phase->rows.taps * phase->cols.taps * ((out_c + 3) & ~3);
     /* Whether four channels of four pixels go from the tiles to where they belong. */
-    const int whole = (call->params->pre_shift == 0 || call->addend != NULL) &&
-                      (call->mask == NULL || in_c % 8 == 0);
+    const int whole = call->params->pre_shift == 0 || call->addend != NULL;
     tte_product product = tte_plan_product(most == 0 ? 1 : most, all, scratch);
     int32_t part = out_c;
-    if (phase->direct && whole && call->addend == NULL &&
+    if (phase->direct && whole && call->addend == NULL && (call->mask == NULL || in_c % 8 == 0) &&
         (phase->count | in_c | out_c) % 4 == 0) {
         part = plan_part(&product, all, in_c);
         if (part < product.k) {
@@ -388,7 +418,7 @@ static void make_phase(const grad_call *call, const grad_phase *phase, int32_t *
     tiles.mode = call->addend == NULL ? TTE_GRAD_PLAIN : TTE_GRAD_ADDED;
     tiles.step = (uint32_t)(phase->step * in_c);
     tiles.pre_shift = call->params->pre_shift;
-    tiles.mask_step = call->mask == NULL ? 0 : tiles.step / 8u;
+    tiles.mask_step = call->mask == NULL ? 0 : tiles.step / 8;
     if (in_parts) {
         memset(totals, 0, sizeof *totals * (size_t)(16 * all) * (size_t)(in_c / 4));
     }
@@ -435,7 +465,11 @@ static void make_phase(const grad_call *call, const grad_phase *phase, int32_t *
         int32_t merged = 0; /* trained channels so far */
         for (int32_t i = 0; i < in_c; i += 4) {
             const int32_t channels = in_c - i;
-            widen_weights(&block, &frozen, weight + i, channels, columns);
+            if (taps == 1) {
+                tte_widen_columns_4(weight + i, frozen.row_elems, channels, products, 0, columns);
+            } else {
+                widen_weights(&block, &frozen, weight + i, channels, columns);
+            }
             for (; merged < trained_c && call->channels[merged] < i + 4; merged++) {
                 merge_weights(&block, &others, trained + merged, call->channels[merged] - i,
                               columns);
