@@ -36,7 +36,7 @@ from tests.ops.test_kernels import (
 )
 from tte.errors import TteError
 from tte.ops import params
-from tte.ops.conv2d import update_scratch_bytes
+from tte.ops.conv2d import grad_input_product_bytes, update_scratch_bytes
 from tte.ops.depthwise_conv2d import tap_kernels, tap_planes_scratch_bytes
 from tte.ops.params import Window
 
@@ -236,6 +236,12 @@ def odd_convs() -> list[Window]:
     found += [conv((n, 1), 8, 12, (5, 1), (2, 1), (2, 0)) for n in (1, 2, 31, 40)]
     found += [conv((5, 4), 8, out_c, (3, 3), pads=(1, 1)) for out_c in (168, 176)]
     return found
+
+
+def test_the_compiler_knows_the_scratch() -> None:
+    for window in odd_convs():
+        found = max(4 * window.in_c, grad_input_product_bytes(window))
+        assert found == grad_input_scratch(window, 0), window
 
 
 @pytest.mark.parametrize("board", ["mps2-an386", "mps2-an500"])
