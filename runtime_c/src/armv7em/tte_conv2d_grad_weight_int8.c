@@ -30,14 +30,6 @@ static int32_t row_elems(const tte_window *window)
     return window->kernel_h * window->kernel_w * window->in_c;
 }
 
-/* Whether the inputs of a weight are a column of the map. */
-static int is_pointwise(const tte_window *window)
-{
-    return window->kernel_h == 1 && window->kernel_w == 1 && window->stride_h == 1 &&
-           window->stride_w == 1 && window->pad_top == 0 && window->pad_left == 0 &&
-           window->in_h == window->out_h && window->in_w == window->out_w;
-}
-
 /* Whether there is one window, which is the whole map. */
 static int is_whole_map(const tte_window *window)
 {
@@ -123,7 +115,7 @@ static int32_t rows_at_once(const tte_window *window)
     const int32_t out_h = window->out_h, out_w = window->out_w;
     const int32_t most = out_w > TTE_PART_ELEMS ? 1 : TTE_PART_ELEMS / out_w;
     const int32_t parts = (out_h + most - 1) / most;
-    if (out_h * out_w <= (is_pointwise(window) ? TTE_TILE_ELEMS : TTE_PART_ELEMS)) {
+    if (out_h * out_w <= (tte_is_pointwise(window) ? TTE_TILE_ELEMS : TTE_PART_ELEMS)) {
         return out_h;
     }
     return (out_h + parts - 1) / parts;
@@ -138,7 +130,7 @@ static void widen_inputs(const tte_conv2d_grad_weight_params *params, const int8
     const int32_t in_c = params->window.in_c, out_w = params->window.out_w;
     const int32_t pixels = (part.end - part.begin) * out_w;
     const uint32_t offset = tte_both(-params->input_zero_point);
-    const int pointwise = is_pointwise(&params->window);
+    const int pointwise = tte_is_pointwise(&params->window);
     int8_t *const columns = (int8_t *)(product->weight + 8);
     const int8_t *rows[4];
     if (pointwise || (left >= 4 && i % in_c <= in_c - 4)) {
