@@ -235,7 +235,7 @@ static grad_taps plan_taps(const grad_phase *phase, const tte_window *window, in
 /* Four columns, tap after tap. There are `left` of them; the others are anything, and lower taps
  * have the weights of higher ones behind theirs. */
 static TTE_APART void widen_weights(const grad_phase *phase, const grad_taps *taps,
-                                 const int8_t *weight, int32_t left, uint32_t *columns)
+                                    const int8_t *weight, int32_t left, uint32_t *columns)
 {
     const int32_t words = 2 * ((taps->products + 3) & ~3);
     for (int32_t a = 0; a < phase->rows.taps; a++) {
