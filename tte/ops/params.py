@@ -9,6 +9,7 @@ ValueError. What the fields mean and their narrower ranges: see the header.
 from __future__ import annotations
 
 import ctypes
+import functools
 import re
 import typing
 from dataclasses import dataclass, fields
@@ -467,16 +468,23 @@ def c_type_name(cls: type[Params]) -> str:
     return "tte" + re.sub("[A-Z]", lambda match: "_" + match[0].lower(), cls.__name__)
 
 
-def c_fields(cls: type[Params]) -> tuple[tuple[str, str | type[Params]], ...]:
-    """(name, C scalar type or the twin of a nested struct) of each field, in order."""
-    hints = typing.get_type_hints(cls, include_extras=True)
-    annotations = ((field.name, hints[field.name]) for field in fields(cls))  # type: ignore[arg-type]
-    return tuple(
-        (name, hint.__metadata__[0] if typing.get_origin(hint) is Annotated else hint)
-        for name, hint in annotations
-    )
+Fields = tuple[tuple[str, str | type[Params]], ...]
+_FIELDS: dict[type[Params], Fields] = {}
 
 
+def c_fields(cls: type[Params]) -> Fields:
+    """(name, C scalar type or the twin of a nested struct) of each field, in order; found once."""
+    if cls not in _FIELDS:
+        hints = typing.get_type_hints(cls, include_extras=True)
+        annotations = [(field.name, hints[field.name]) for field in fields(cls)]  # type: ignore[arg-type]
+        _FIELDS[cls] = tuple(
+            (name, hint.__metadata__[0] if typing.get_origin(hint) is Annotated else hint)
+            for name, hint in annotations
+        )
+    return _FIELDS[cls]
+
+
+@functools.cache
 def c_range(c_type: str) -> tuple[int, int]:
     """Smallest and largest value of a C integer type: "int8_t" -> (-128, 127)."""
     bits = 8 * ctypes.sizeof(_CTYPES[c_type])
