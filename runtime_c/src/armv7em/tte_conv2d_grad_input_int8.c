@@ -101,9 +101,7 @@ static grad_phase plan_phase(const tte_window *window, int32_t row, int32_t col)
     phase.tiles = (phase.count + 3) / 4;
     phase.run_taps =
         window->out_c % 4 == 0 && phase.cols.apart == 1 ? phase.cols.taps : 1;
-    phase.direct = window->kernel_h * window->kernel_w * window->stride_h * window->stride_w == 1 &&
-                   window->pad_top + window->pad_left == 0 && window->in_h == window->out_h &&
-                   window->in_w == window->out_w;
+    phase.direct = tte_is_pointwise(window);
     return phase;
 }
 

@@ -192,9 +192,9 @@ static TTE_APART void sum_parts(const tte_conv2d_grad_weight_params *params, con
 /* One window, as behind a classifier: every row of sums is the inputs times a gradient. Inputs and
  * sums take no more scratch than tiles of so many channels. */
 static TTE_APART void update_window(const tte_conv2d_grad_weight_params *params, const int8_t *x,
-                                   const int8_t *grad_output, tte_factor step,
-                                   const tte_factor *rates, int8_t *weight, int8_t *residual,
-                                   int32_t *scratch, int32_t channels)
+                                    const int8_t *grad_output, tte_factor step,
+                                    const tte_factor *rates, int8_t *weight, int8_t *residual,
+                                    int32_t *scratch, int32_t channels)
 {
     const int32_t row = row_elems(&params->window), out_c = params->window.out_c;
     for (int32_t i = 0; i < row; i += channels) {

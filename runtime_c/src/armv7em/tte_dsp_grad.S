@@ -315,6 +315,18 @@
         .endr
         .endm
 
+@ Eight from r3..r10, to r3..r6 in pairs; N where one has been no int16.
+        .macro  round_eight
+        round_steps 3, 4, 5, 6
+        round_steps 7, 8, 9, 10
+        pkhbt   r3, r3, r5, lsl #16
+        pkhbt   r4, r4, r6, lsl #16
+        pkhbt   r5, r7, r9, lsl #16
+        pkhbt   r6, r8, r10, lsl #16
+        mrs     r7, APSR
+        lsls    r7, r7, #4
+        .endm
+
 @ Four weights and residuals take their steps: those of weights 0 and 2, and of 1 and 3.
         .macro  take_steps even, odd
         ldr     r7, [r0]
@@ -336,33 +348,31 @@
         str     \even, [r0], #4
         .endm
 
+@ r11 = a mask of upper bytes and in the lowest byte the shift, r12 = mantissa, lr = half; at sp:
+@ where the last eight sums begin, which are \bytes long.
+        .macro  begin_update bytes
+        sub     r3, r3, #\bytes
+        push    {r3-r11, lr}
+        ldr     r4, [sp, #40]
+        ldm     r4, {r11, r12, lr}
+        orr     r11, r11, #0xFF00FF00
+        .endm
+
 @ tte_update_fours(weight, residual, sums, sums_end, move) returns the sums that it stopped at.
 @ 256 * weight + residual is an int16, and so is a step and 256; the first less the second is 256
 @ too low and saturates at the bottom where it should. 384 more, it does so at the top; its upper
 @ byte is the weight then, and its lower byte the residual, but for its top bit. The GE flags remain
 @ as they are: SEL takes bytes 0 and 2 of its first operand. SSAT leaves in the Q flag whether a
 @ step was no int16. Eight at a time; where one of them is none, four.
-@ r11 = a mask of upper bytes and in the lowest byte the shift, r12 = mantissa, lr = half
         function tte_update_fours
-        sub     r3, r3, #64
-        push    {r3-r11, lr}            @ at sp: where the last eight begin
-        ldr     r4, [sp, #40]
-        ldm     r4, {r11, r12, lr}
-        orr     r11, r11, #0xFF00FF00
+        begin_update 64
         mov     r4, #5 << 16
         msr     APSR_nzcvqg, r4
         b       2f
 1:      ldm     r2, {r3-r6}
         ldrd    r7, r8, [r2, #32]
         ldrd    r9, r10, [r2, #40]
-        round_steps 3, 4, 5, 6
-        round_steps 7, 8, 9, 10
-        pkhbt   r3, r3, r5, lsl #16
-        pkhbt   r4, r4, r6, lsl #16
-        pkhbt   r5, r7, r9, lsl #16
-        pkhbt   r6, r8, r10, lsl #16
-        mrs     r7, APSR
-        lsls    r7, r7, #4
+        round_eight
         bmi     3f
         ldr     r10, =0x01800180        @ 384, twice
         adds    r2, r2, #64
@@ -396,23 +406,12 @@
 @ tte_update_run(weight, residual, sums, sums_end, move): the same for sums that are neighbours. One
 @ by one the last, and eight of which a step is no int16.
         function tte_update_run
-        sub     r3, r3, #32
-        push    {r3-r11, lr}            @ at sp: where the last eight begin
-        ldr     r4, [sp, #40]
-        ldm     r4, {r11, r12, lr}
-        orr     r11, r11, #0xFF00FF00
+        begin_update 32
 1:      mov     r4, #5 << 16
         msr     APSR_nzcvqg, r4
         b       3f
 2:      ldm     r2!, {r3-r10}
-        round_steps 3, 4, 5, 6
-        round_steps 7, 8, 9, 10
-        pkhbt   r3, r3, r5, lsl #16
-        pkhbt   r4, r4, r6, lsl #16
-        pkhbt   r5, r7, r9, lsl #16
-        pkhbt   r6, r8, r10, lsl #16
-        mrs     r7, APSR
-        lsls    r7, r7, #4
+        round_eight
         bmi     5f
         ldr     r10, =0x01800180        @ 384, twice
         take_steps r3, r4

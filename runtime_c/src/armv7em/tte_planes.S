@@ -17,19 +17,28 @@
 \name:
         .endm
 
-@ void tte_copy_channel(const tte_copy *copy)
-        function tte_copy_channel
+@ The next four pixels of channels from r0 on. \split: pixels 1 and 2 for each other.
+        .macro  load_pixels load, step, triple, split
+        \load   r8, [r0]
+        .if     \split
+        \load   r9, [r0, \step, lsl #1]
+        \load   r10, [r0, \step]
+        .else
+        \load   r9, [r0, \step]
+        \load   r10, [r0, \step, lsl #1]
+        .endif
+        \load   r11, [r0, \triple]
+        add     r0, r0, \step, lsl #2
+        .endm
+
+        .macro  copy_channel split
         push    {r4-r11, lr}
         ldm     r0, {r0, r1, r2, r3, r4, r5, r6, r7, r12}
         @ r2 = channels, r4 = zero point, r5 = columns, r6 = rows
         add     r3, r2, r2, lsl #1
 1:      subs    lr, r5, #4
         blt     3f
-2:      ldrsb   r8, [r0]
-        ldrsb   r9, [r0, r2]
-        ldrsb   r10, [r0, r2, lsl #1]
-        ldrsb   r11, [r0, r3]
-        add     r0, r0, r2, lsl #2
+2:      load_pixels ldrsb, r2, r3, \split
         .irp    r, 8, 9, 10, 11
         sub     r\r, r\r, r4
         strh    r\r, [r1], #2
@@ -38,25 +47,36 @@
         bge     2b
 3:      adds    lr, lr, #4
         beq     5f
+        .if     \split
+        .irp    to, 0, 4, 2
+        ldrsb   r8, [r0]
+        add     r0, r0, r2
+        sub     r8, r8, r4
+        strh    r8, [r1, #\to]
+        subs    lr, lr, #1
+        beq     4f
+        .endr
+4:      adds    r1, r1, #8
+        .else
 4:      ldrsb   r8, [r0]
         add     r0, r0, r2
         sub     r8, r8, r4
         strh    r8, [r1], #2
         subs    lr, lr, #1
         bne     4b
+        .endif
 5:      add     r0, r0, r7
         add     r1, r1, r12
         subs    r6, r6, #1
         bne     1b
         pop     {r4-r11, pc}
-        .size   tte_copy_channel, . - tte_copy_channel
+        .endm
 
-@ void tte_copy_four_channels(const tte_copy *copy)
         .equ    END, 0          @ of the row's multiple of four pixels
         .equ    TAIL, 4         @ pixels behind it
         .equ    PITCH, 8        @ from a row of x to the next
         .equ    FRAME, 24       @ and how far x, the planes and the rows have to go
-        function tte_copy_four_channels
+        .macro  copy_four_channels split
         push    {r4-r11, lr}
         sub     sp, sp, #FRAME
         ldm     r0, {r0, r1, r5, r6, r7, r8, r9, r10, r11}
@@ -74,12 +94,8 @@
         strd    r6, r10, [sp, #PITCH]
         strd    r11, r9, [sp, #16]
         add     r6, r5, r5, lsl #1
-1:      ldr     r8, [r0]
-        ldr     r9, [r0, r5]
-        ldr     r10, [r0, r5, lsl #1]
-        ldr     r11, [r0, r6]
-        add     r0, r0, r5, lsl #2
-        pkhbt   r12, r8, r9, lsl #16    @ channels 0, 1 of pixels 0, 1
+1:      load_pixels ldr, r5, r6, \split
+        pkhbt   r12, r8, r9, lsl #16    @ channels 0, 1 of two pixels
         pkhtb   r8, r9, r8, asr #16     @ channels 2, 3 of these
         pkhbt   r9, r10, r11, lsl #16
         pkhtb   r10, r11, r10, asr #16
@@ -114,7 +130,27 @@
         add     sp, sp, #FRAME
         pop     {r4-r11, pc}
 @ The last one to three pixels of a row.
-4:      ldr     r8, [r0]
+4:
+        .if     \split
+        .irp    to, 0, 4, 2
+        ldr     r8, [r0]
+        add     r0, r0, r5
+        sxtab16 r10, r7, r8
+        sxtab16 r11, r7, r8, ror #8
+        strh    r10, [r1, #\to]
+        strh    r11, [r2, #\to]
+        lsr     r10, r10, #16
+        lsr     r11, r11, #16
+        strh    r10, [r3, #\to]
+        strh    r11, [r4, #\to]
+        subs    r9, r9, #1
+        beq     5f
+        .endr
+5:      .irp    r, 1, 2, 3, 4
+        adds    r\r, r\r, #8
+        .endr
+        .else
+        ldr     r8, [r0]
         add     r0, r0, r5
         sxtab16 r10, r7, r8
         sxtab16 r11, r7, r8, ror #8
@@ -126,9 +162,29 @@
         strh    r11, [r4], #2
         subs    r9, r9, #1
         bne     4b
+        .endif
         ldm     sp, {r8-r12, lr}
         b       2b
+        .endm
+
+@ void tte_copy_channel(const tte_copy *copy)
+        function tte_copy_channel
+        copy_channel 0
+        .size   tte_copy_channel, . - tte_copy_channel
+
+@ void tte_copy_four_channels(const tte_copy *copy)
+        function tte_copy_four_channels
+        copy_four_channels 0
         .size   tte_copy_four_channels, . - tte_copy_four_channels
+
+@ The same for a stride of 2: tte_taps.h.
+        function tte_taps_split_channel
+        copy_channel 1
+        .size   tte_taps_split_channel, . - tte_taps_split_channel
+
+        function tte_taps_split_four_channels
+        copy_four_channels 1
+        .size   tte_taps_split_four_channels, . - tte_taps_split_four_channels
 
 @ void tte_clear_words(void *to, uint32_t words)
         function tte_clear_words
