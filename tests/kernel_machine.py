@@ -176,16 +176,16 @@ def _link(board: Board, portable: bool, compiler_name: str) -> Path:
     if elf.is_file():
         return elf
     folder.mkdir(exist_ok=True)
-    objects = []
-    for path in files:
-        objects.append(folder / f"{path.stem}{path.suffix[1:]}.o")
-        _run((*compiler.compile_command, *flags, "-c", path, "-o", objects[-1]))
-    unfinished = folder / "unfinished.elf"
-    script = folder / "kernels.ld"
-    script.write_text(LINK_SCRIPT)
-    link = (*compiler.link_command, "-nostartfiles", "-Wl,--no-gc-sections", "-T", script)
-    _run((*link, *objects, "-o", unfinished))
-    unfinished.rename(elf)
+    with tempfile.TemporaryDirectory(dir=folder) as own:  # several processes may be here at once
+        objects = []
+        for path in files:
+            objects.append(Path(own) / f"{path.stem}{path.suffix[1:]}.o")
+            _run((*compiler.compile_command, *flags, "-c", path, "-o", objects[-1]))
+        script, unfinished = Path(own) / "kernels.ld", Path(own) / "kernels.elf"
+        script.write_text(LINK_SCRIPT)
+        link = (*compiler.link_command, "-nostartfiles", "-Wl,--no-gc-sections", "-T", script)
+        _run((*link, *objects, "-o", unfinished))
+        unfinished.replace(elf)
     return elf
 
 
